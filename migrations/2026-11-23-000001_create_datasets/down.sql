@@ -1,0 +1,2 @@
+DROP TABLE dataset_chunks;
+DROP TABLE datasets;

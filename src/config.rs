@@ -1,0 +1,232 @@
+//! One typed configuration for the API and the workers.
+//!
+//! It is read through Rocket's figment: defaults, then `Rocket.toml` (or the file that `ROCKET_CONFIG` names), then
+//! `DATABASE_URL`, then `ROCKET_*` variables. `Rocket.toml.example` explains every key. An unknown key, or a value that
+//! cannot be used, is an error that names the key.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use log::LevelFilter;
+use rocket::Config as RocketConfig;
+use rocket::data::{ByteUnit, Limits};
+use rocket::figment::providers::{Env, Format, Serialized, Toml};
+use rocket::figment::value::{Dict, Value};
+use rocket::figment::{Figment, Profile};
+use serde::Deserialize;
+
+use crate::postgres;
+
+/// Everything that can be configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the data live; `None` means the private server in `data_dir`.
+    pub database_url: Option<DatabaseUrl>,
+    /// The folder of the private PostgreSQL server.
+    pub data_dir: PathBuf,
+    /// Worker processes that `ridgeline serve` keeps running.
+    pub workers: usize,
+    /// Threads that one worker trains with; 0 means one per core.
+    pub training_threads: usize,
+    /// How long a worker is believed to be alive after its last sign of life.
+    pub lease: Duration,
+    /// Most database connections that the API holds at once.
+    pub pool_size: u32,
+    /// How long a request waits for a database connection before it is answered with 503.
+    pub pool_timeout: Duration,
+    /// Largest body of `POST /train`.
+    pub train_limit: ByteUnit,
+    /// Largest body of a prediction.
+    pub predict_limit: ByteUnit,
+    /// What is logged.
+    pub log_level: LevelFilter,
+    /// The part that Rocket reads: address, port, shutdown and so on.
+    pub rocket: Figment,
+}
+
+/// A database connection URL. It holds a password, so `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// Accepts `postgres://` and `postgresql://` URLs, errors never quote the text.
+    ///
+    /// Rocket's parser vouches that the password ends where libpq thinks it does: libpq quotes the parts of a URL that it
+    /// misunderstands in its messages, and those reach the log.
+    pub fn parse(url: &str) -> anyhow::Result<Self> {
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+        let Some(rest) = rest else {
+            bail!("must start with postgres:// or postgresql://");
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if !authority.is_empty() {
+            let hint = "is not a valid URL; special characters of the password must be percent-encoded";
+            let parsed =
+                rocket::http::uri::Authority::parse(authority).map_err(|_quotes_the_url| anyhow::anyhow!(hint))?;
+            ensure!(!parsed.host().contains('@') && !rest[authority.len()..].contains('@'), hint);
+        }
+        Ok(Self(with_defaults(url)))
+    }
+
+    /// The URL itself, for the connection only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What libpq would rather wait for without end, bounded, unless the URL has its own say.
+fn with_defaults(url: &str) -> String {
+    let settings = [("connect_timeout", "5"), ("tcp_user_timeout", "15000"), ("fallback_application_name", "ridgeline")];
+    settings.iter().fold(url.to_owned(), |url, (name, value)| {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        if url.contains(&format!("{name}=")) { url } else { format!("{url}{separator}{name}={value}") }
+    })
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(hidden)")
+    }
+}
+
+/// Our own keys as they are written, before they are checked.
+#[derive(Deserialize)]
+struct Keys {
+    database_url: Option<String>,
+    data_dir: Option<PathBuf>,
+    workers: usize,
+    async_threads: Option<usize>,
+    training_threads: usize,
+    lease_seconds: u64,
+    pool_size: u32,
+    pool_timeout_seconds: u64,
+    log_level: String,
+    limits: Limits,
+}
+
+const OWN_KEYS: [&str; 9] = [
+    "database_url",
+    "data_dir",
+    "workers",
+    "async_threads",
+    "training_threads",
+    "lease_seconds",
+    "pool_size",
+    "pool_timeout_seconds",
+    "log_level",
+];
+/// Keys that Rocket knows but that have no effect in this build: to accept `tls` and serve plain HTTP would be a trap.
+const UNUSED_ROCKET_KEYS: [&str; 4] = ["tls", "secret_key", "cli_colors", "temp_dir"];
+const LIMIT_NAMES: [&str; 2] = ["train", "predict"];
+
+impl Config {
+    /// Reads the configuration of this process's environment.
+    ///
+    /// # Errors
+    /// A sentence that names the key, for the first key that is unknown or whose value cannot be used.
+    pub fn load() -> anyhow::Result<Self> {
+        Self::from_sources(sources()?)
+    }
+
+    /// Checks what the file and the environment say, and fills in the defaults.
+    fn from_sources(sources: Figment) -> anyhow::Result<Self> {
+        check_names(&sources.extract::<Dict>()?)?;
+        let figment = defaults().merge(&sources).select(sources.profile().clone());
+        let keys: Keys = figment.extract()?;
+        let database_url = keys.database_url.filter(|url| !url.is_empty());
+        let database_url = database_url.map(|url| DatabaseUrl::parse(&url)).transpose().context("database_url")?;
+        let data_dir = keys.data_dir.map_or_else(postgres::default_data_dir, Ok).context("data_dir")?;
+        ensure!(data_dir.is_absolute(), "data_dir must be an absolute path, but is {}", data_dir.display());
+        ensure!((1..=1000).contains(&keys.pool_size), "pool_size must be 1 to 1000, but is {}", keys.pool_size);
+        ensure!(
+            (1..=3600).contains(&keys.lease_seconds),
+            "lease_seconds must be 1 to 3600, but is {}",
+            keys.lease_seconds
+        );
+        ensure!(keys.workers <= 256, "workers must be at most 256, but is {}", keys.workers);
+        ensure!(
+            keys.training_threads <= 1024,
+            "training_threads must be at most 1024, but is {}",
+            keys.training_threads
+        );
+        ensure!(
+            (1..=60).contains(&keys.pool_timeout_seconds),
+            "pool_timeout_seconds must be 1 to 60, but is {}",
+            keys.pool_timeout_seconds
+        );
+        let log_level = keys.log_level.parse().with_context(|| {
+            format!("log_level must be off, error, warn, info, debug or trace, but is {:?}", keys.log_level)
+        })?;
+        let limit = |name| keys.limits.get(name).with_context(|| format!("limits.{name} is missing"));
+        let config = Self {
+            database_url,
+            data_dir,
+            workers: keys.workers,
+            training_threads: keys.training_threads,
+            lease: Duration::from_secs(keys.lease_seconds),
+            pool_size: keys.pool_size,
+            pool_timeout: Duration::from_secs(keys.pool_timeout_seconds),
+            train_limit: limit("train")?,
+            predict_limit: limit("predict")?,
+            log_level,
+            rocket: for_rocket(figment, keys.async_threads),
+        };
+        RocketConfig::try_from(&config.rocket)?;
+        Ok(config)
+    }
+}
+
+/// What holds where nobody says otherwise.
+fn defaults() -> Figment {
+    let limits = Limits::new().limit("train", ByteUnit::Mebibyte(512)).limit("predict", ByteUnit::Mebibyte(256));
+    Figment::from(RocketConfig::default())
+        .merge(Serialized::default("workers", 1))
+        .merge(Serialized::default("training_threads", 0))
+        .merge(Serialized::default("lease_seconds", 30))
+        .merge(Serialized::default("pool_size", 16))
+        .merge(Serialized::default("pool_timeout_seconds", 5))
+        .merge(Serialized::default("log_level", "info"))
+        .merge(Serialized::default("ident", false))
+        .merge(Serialized::default("limits", limits))
+}
+
+/// What the file and the environment say, the later sources winning.
+fn sources() -> anyhow::Result<Figment> {
+    let file = Env::var("ROCKET_CONFIG");
+    if let Some(path) = &file {
+        ensure!(PathBuf::from(path).is_file(), "ROCKET_CONFIG names {path}, which is not a file");
+    }
+    Ok(Figment::new()
+        .merge(Toml::file(file.unwrap_or_else(|| "Rocket.toml".to_owned())).nested())
+        .merge(Env::raw().only(&["DATABASE_URL"]).global())
+        .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE", "CONFIG"]).global())
+        .select(Profile::from_env_or("ROCKET_PROFILE", RocketConfig::DEFAULT_PROFILE)))
+}
+
+/// Refuses keys that nobody reads, because a misspelt key would silently mean the default.
+fn check_names(all: &Dict) -> anyhow::Result<()> {
+    let rockets = |key: &str| RocketConfig::PARAMETERS.contains(&key) && !UNUSED_ROCKET_KEYS.contains(&key);
+    let known = |key: &str| OWN_KEYS.contains(&key) || rockets(key);
+    if let Some(key) = all.keys().find(|key| !known(key)) {
+        bail!("unknown configuration key {key:?}; Rocket.toml.example lists the known ones");
+    }
+    if let Some(Value::Dict(_, limits)) = all.get("limits") {
+        let rockets = Limits::default();
+        let known = |name: &str| LIMIT_NAMES.contains(&name) || rockets.get(name).is_some();
+        if let Some(name) = limits.keys().find(|name| !known(name)) {
+            bail!("unknown configuration key \"limits.{name}\"; the limits are {}", LIMIT_NAMES.join(" and "));
+        }
+    }
+    Ok(())
+}
+
+/// Rocket's share: `workers` and `log_level` mean something else to it, and it logs through our logger anyway.
+fn for_rocket(figment: Figment, async_threads: Option<usize>) -> Figment {
+    let threads = async_threads.filter(|&n| n > 0).unwrap_or_else(|| RocketConfig::default().workers);
+    figment
+        .merge(Serialized::global("workers", threads))
+        .merge(Serialized::global("log_level", "off"))
+        .merge(Serialized::global("cli_colors", false))
+}

@@ -1,0 +1,118 @@
+//! Models: what was asked for, how far it is, and what came out. The queue's own statements are in [`crate::queue`].
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel_json::Json;
+
+use super::schema::models;
+use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
+
+/// A row of `models` as a client sees it.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = models)]
+pub struct Model {
+    /// Its number.
+    pub id: i32,
+    /// What the client called it.
+    pub name: Option<String>,
+    /// What the client asked for, defaults filled in.
+    pub params: Json<Params>,
+    /// How far it is.
+    pub status: Status,
+    /// How many workers have taken it.
+    pub attempt: i32,
+    /// The share of the training that is done, 0 to 1.
+    pub progress: f64,
+    /// When it was queued.
+    pub created_at: DateTime<Utc>,
+    /// When the current attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The coefficients, once trained.
+    pub model: Option<Json<FittedModel>>,
+    /// The score of each penalty, once trained.
+    pub cv_results: Option<Json<Vec<PenaltyScore>>>,
+    /// The penalty that won, once trained.
+    pub best: Option<Json<Best>>,
+    /// How well it fits, once trained.
+    pub metrics: Option<Json<Metrics>>,
+    /// What a careful user should know of the result.
+    pub warnings: Json<Vec<String>>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The part of a row that a prediction needs.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = models)]
+pub struct Predictor {
+    /// How far it is.
+    pub status: Status,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The coefficients, once trained.
+    pub model: Option<Json<FittedModel>>,
+}
+
+/// The states of a model; the migration draws the transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub enum Status {
+    /// Waiting for a worker.
+    Queued,
+    /// A worker holds its lease.
+    Training,
+    /// Done; the result never changes.
+    Trained,
+    /// It cannot be trained; `error` says why.
+    Failed,
+    /// Withdrawn by the client.
+    Cancelled,
+}
+
+impl Status {
+    /// The word for it in the database and in replies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Training => "training",
+            Self::Trained => "trained",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl diesel::serialize::ToSql<diesel::sql_types::Text, diesel::pg::Pg> for Status {
+    fn to_sql<'b>(&'b self, out: &mut diesel::serialize::Output<'b, '_, diesel::pg::Pg>) -> diesel::serialize::Result {
+        diesel::serialize::ToSql::<diesel::sql_types::Text, diesel::pg::Pg>::to_sql(self.as_str(), out)
+    }
+}
+
+impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for Status {
+    fn from_sql(bytes: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {
+        let word = std::str::from_utf8(bytes.as_bytes())?;
+        [Self::Queued, Self::Training, Self::Trained, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or_else(|| format!("unknown status {word:?}").into())
+    }
+}
+
+/// Finds a model by its id.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find(conn: &mut PgConnection, id: i32) -> QueryResult<Model> {
+    Model::query().filter(models::id.eq(id)).first(conn)
+}
+
+/// Finds what a prediction needs of a model.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find_predictor(conn: &mut PgConnection, id: i32) -> QueryResult<Predictor> {
+    Predictor::query().filter(models::id.eq(id)).first(conn)
+}

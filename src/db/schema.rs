@@ -1,0 +1,40 @@
+diesel::table! {
+    dataset_chunks (dataset_id, position) {
+        dataset_id -> Int4,
+        position -> Int4,
+        cells -> Bytea,
+    }
+}
+diesel::table! {
+    datasets (id) {
+        id -> Int4,
+        created_at -> Timestamptz,
+        column_names -> Jsonb,
+        n_rows -> Int8,
+    }
+}
+diesel::table! {
+    models (id) {
+        id -> Int4,
+        dataset_id -> Int4,
+        name -> Nullable<Text>,
+        params -> Jsonb,
+        status -> Text,
+        attempt -> Int4,
+        lease_token -> Nullable<Int8>,
+        lease_until -> Nullable<Timestamptz>,
+        progress -> Float8,
+        created_at -> Timestamptz,
+        started_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        model -> Nullable<Jsonb>,
+        cv_results -> Nullable<Jsonb>,
+        best -> Nullable<Jsonb>,
+        metrics -> Nullable<Jsonb>,
+        warnings -> Jsonb,
+        error -> Nullable<Text>,
+    }
+}
+diesel::joinable!(dataset_chunks -> datasets (dataset_id));
+diesel::joinable!(models -> datasets (dataset_id));
+diesel::allow_tables_to_appear_in_same_query!(dataset_chunks, datasets, models,);

@@ -1,0 +1,34 @@
+//! Ridgeline: a REST service that trains ridge regression and picks the penalty by k-fold cross-validation.
+//!
+//! Two roles share this crate and one binary. `ridgeline serve` answers HTTP and queues trainings; `ridgeline worker`
+//! takes them from the queue, which is a table in PostgreSQL, and trains. Training never runs inside the API's process.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | one typed configuration for both roles |
+//! | [`logging`] | one line an event, to standard output |
+//! | [`postgres`] | the private PostgreSQL for when none is configured |
+//! | [`db`] | connections, migrations, tables |
+//! | [`queue`] | the state machine of a job, and the only SQL of the queue |
+//! | [`serve`], [`supervisor`] | the API's process, and the workers that it keeps running |
+//! | [`worker`] | the loop that runs jobs |
+//! | [`training`] | dataset and parameters to engine to result |
+//! | [`ridge`] | the engine: pure mathematics |
+//! | [`table`] | CSV to numbers |
+//! | [`web`] | routes, requests, replies, errors |
+
+// Linked for its symbols alone: ndarray and LAPACK call them.
+extern crate openblas_src as _;
+
+pub mod config;
+pub mod db;
+pub mod logging;
+pub mod postgres;
+pub mod queue;
+pub mod ridge;
+pub mod serve;
+pub mod supervisor;
+pub mod table;
+pub mod training;
+pub mod web;
+pub mod worker;

@@ -1,0 +1,219 @@
+//! The queue: the state machine of a model from `queued` to its end, and the only place with its SQL.
+//!
+//! The table `models` is the queue, first in, first out by id. A worker takes a job by a *lease*: a random token, and a
+//! time until which the worker is believed to be alive, renewed by heartbeats. A job whose lease has run out goes back
+//! into the queue, and a result is kept only from the worker whose token still stands in the row. So no accepted job is
+//! lost, each runs at least once, and exactly one result is kept. The database's clock is the only clock.
+//!
+//! Ids are taken before the commit, so of two requests that are accepted at the same moment the later one may be claimed
+//! first.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Double, Integer, Jsonb, Text};
+use diesel_json::Json;
+
+use crate::db::models::Status;
+use crate::db::schema::models;
+use crate::training::{Params, Trained};
+
+/// The channel on which a new job is announced. The announcement is a hint: workers look by themselves as well.
+pub const CHANNEL: &str = "ridgeline_jobs";
+/// So many workers may be lost over one job before it is given up: the job may be what kills them.
+pub const MAX_ATTEMPTS: i32 = 3;
+
+diesel::define_sql_function! {
+    /// The time of the database's clock now, not when the transaction began.
+    fn clock_timestamp() -> diesel::sql_types::Timestamptz;
+}
+
+/// A job that a worker has claimed.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Job {
+    /// The model's id.
+    #[diesel(sql_type = Integer)]
+    pub id: i32,
+    /// The rows to train on.
+    #[diesel(sql_type = Integer)]
+    pub dataset_id: i32,
+    /// What the client asked for.
+    #[diesel(sql_type = Jsonb)]
+    pub params: Json<Params>,
+    /// How many workers have taken it, this one counted.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// The lease's token.
+    #[diesel(sql_type = BigInt)]
+    pub lease_token: i64,
+}
+
+/// What became of a job whose lease had run out.
+#[derive(Debug, QueryableByName)]
+pub struct Rescued {
+    /// The model's id.
+    #[diesel(sql_type = Integer)]
+    pub id: i32,
+    /// How many workers have been lost over it.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// [`Status::Queued`], or [`Status::Failed`] after [`MAX_ATTEMPTS`].
+    #[diesel(sql_type = Text)]
+    pub status: Status,
+}
+
+/// Queues a job and announces it; the announcement goes out with the transaction's commit. Returns the model's id.
+///
+/// # Errors
+/// Those of the database.
+pub fn enqueue(conn: &mut PgConnection, dataset_id: i32, name: Option<&str>, params: &Params) -> QueryResult<i32> {
+    let new = (models::dataset_id.eq(dataset_id), models::name.eq(name), models::params.eq(Json(params.clone())));
+    let id = diesel::insert_into(models::table).values(new).returning(models::id).get_result(conn)?;
+    announce(conn)?;
+    Ok(id)
+}
+
+fn announce(conn: &mut PgConnection) -> QueryResult<()> {
+    sql_query("SELECT pg_notify($1, '')").bind::<Text, _>(CHANNEL).execute(conn)?;
+    Ok(())
+}
+
+/// Takes the oldest queued job, if there is one: one short statement, so that no transaction stays open while training.
+///
+/// # Errors
+/// Those of the database.
+pub fn claim(conn: &mut PgConnection, lease: Duration) -> QueryResult<Option<Job>> {
+    sql_query(
+        "UPDATE models
+         SET status = 'training', attempt = attempt + 1, progress = 0, started_at = clock_timestamp(),
+             lease_token = $1, lease_until = clock_timestamp() + $2 * interval '1 second'
+         WHERE id = (SELECT id FROM models WHERE status = 'queued' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING id, dataset_id, params, attempt, lease_token",
+    )
+    .bind::<BigInt, _>(rand::random::<i64>())
+    .bind::<Double, _>(lease.as_secs_f64())
+    .get_result(conn)
+    .optional()
+}
+
+/// Renews the lease and reports progress. `false`: the lease is lost (the job was cancelled, or given to another worker),
+/// and the worker had better stop.
+///
+/// # Errors
+/// Those of the database.
+pub fn renew(conn: &mut PgConnection, job: &Job, lease: Duration, progress: f64) -> QueryResult<bool> {
+    let renewed = sql_query(
+        "UPDATE models SET lease_until = clock_timestamp() + $3 * interval '1 second', progress = $4
+         WHERE id = $1 AND status = 'training' AND lease_token = $2",
+    )
+    .bind::<Integer, _>(job.id)
+    .bind::<BigInt, _>(job.lease_token)
+    .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Double, _>(progress.clamp(0.0, 1.0))
+    .execute(conn)?;
+    Ok(renewed == 1)
+}
+
+/// Keeps a job's result if its lease still stands; `false`: it does not, and nothing was changed.
+///
+/// # Errors
+/// Those of the database.
+pub fn complete(conn: &mut PgConnection, job: &Job, trained: &Trained) -> QueryResult<bool> {
+    let updated = diesel::update(models::table.filter(held_by(job)))
+        .set((
+            models::status.eq(Status::Trained),
+            models::progress.eq(1.0),
+            models::finished_at.eq(clock_timestamp().nullable()),
+            models::model.eq(Json(&trained.model)),
+            models::cv_results.eq(Json(&trained.cv_results)),
+            models::best.eq(Json(&trained.best)),
+            models::metrics.eq(Json(&trained.metrics)),
+            models::warnings.eq(Json(&trained.warnings)),
+            no_lease(),
+        ))
+        .execute(conn)?;
+    Ok(updated == 1)
+}
+
+/// Ends a job without a result, for a reason that the client is told; `false`: the lease was lost.
+///
+/// # Errors
+/// Those of the database.
+pub fn fail(conn: &mut PgConnection, job: &Job, reason: &str) -> QueryResult<bool> {
+    let updated = diesel::update(models::table.filter(held_by(job)))
+        .set((
+            models::status.eq(Status::Failed),
+            models::finished_at.eq(clock_timestamp().nullable()),
+            models::error.eq(reason),
+            no_lease(),
+        ))
+        .execute(conn)?;
+    Ok(updated == 1)
+}
+
+/// Puts an unfinished job back, as if it had never been taken. `false`: the lease was lost already.
+///
+/// # Errors
+/// Those of the database.
+pub fn give_back(conn: &mut PgConnection, job: &Job) -> QueryResult<bool> {
+    let updated = diesel::update(models::table.filter(held_by(job)))
+        .set((
+            models::status.eq(Status::Queued),
+            models::attempt.eq(models::attempt - 1),
+            models::progress.eq(0.0),
+            models::started_at.eq(None::<DateTime<Utc>>),
+            no_lease(),
+        ))
+        .execute(conn)?;
+    announce(conn)?;
+    Ok(updated == 1)
+}
+
+/// The row of a job, as long as its lease stands.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn held_by(job: &Job) -> _ {
+    let id: i32 = job.id;
+    let training: Status = Status::Training;
+    let token: i64 = job.lease_token;
+    models::id.eq(id).and(models::status.eq(training)).and(models::lease_token.eq(token))
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn no_lease() -> _ {
+    let token: Option<i64> = None;
+    let until: Option<DateTime<Utc>> = None;
+    (models::lease_token.eq(token), models::lease_until.eq(until))
+}
+
+/// Puts the jobs of lost workers back into the queue, or gives them up after [`MAX_ATTEMPTS`].
+///
+/// # Errors
+/// Those of the database.
+pub fn rescue(conn: &mut PgConnection) -> QueryResult<Vec<Rescued>> {
+    sql_query(
+        "UPDATE models
+         SET status = CASE WHEN attempt < $1 THEN 'queued' ELSE 'failed' END,
+             error = CASE WHEN attempt < $1 THEN NULL ELSE
+                 'worker lost: ' || attempt || ' workers ended without a result while they trained this model' END,
+             finished_at = CASE WHEN attempt < $1 THEN NULL ELSE clock_timestamp() END,
+             started_at = CASE WHEN attempt < $1 THEN NULL ELSE started_at END,
+             progress = 0, lease_token = NULL, lease_until = NULL
+         WHERE id IN (SELECT id FROM models
+                      WHERE status = 'training' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
+         RETURNING id, attempt, status",
+    )
+    .bind::<Integer, _>(MAX_ATTEMPTS)
+    .get_results(conn)
+}
+
+/// How many jobs will be claimed up to and including this one: 1 is the next.
+///
+/// # Errors
+/// Those of the database.
+pub fn position(conn: &mut PgConnection, id: i32) -> QueryResult<i64> {
+    let ahead = models::table.filter(models::status.eq(Status::Queued)).filter(models::id.lt(id));
+    Ok(1 + ahead.count().get_result::<i64>(conn)?)
+}

@@ -1,0 +1,87 @@
+//! `ridgeline serve`: the database, the API and the workers, started in this order and stopped in the reverse one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use rocket::fairing::AdHoc;
+use tokio::sync::Mutex;
+
+use crate::config::{Config, DatabaseUrl};
+use crate::db::{self, Pool};
+use crate::postgres::{self, Keep, PrivatePostgres, Settings};
+use crate::supervisor::Supervisor;
+use crate::web;
+
+/// How long the start waits for a database that is not there yet.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the database, its migrations or the listening socket cannot be had.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    // Held until everything that uses it has ended.
+    let (url, _private) = database(&config)?;
+    drop(db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?);
+    let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
+    let result = rocket::execute(launch(config, pool));
+    log::info!("the service has stopped");
+    result
+}
+
+/// The configured database, or else the private one, started.
+fn database(config: &Config) -> anyhow::Result<(DatabaseUrl, Option<PrivatePostgres>)> {
+    if let Some(url) = &config.database_url {
+        return Ok((url.clone(), None));
+    }
+    let settings = Settings { data_dir: config.data_dir.clone(), keep: Keep::Durable };
+    let private = PrivatePostgres::start(&settings).context("the private PostgreSQL (data_dir)")?;
+    Ok((DatabaseUrl::parse(private.url())?, Some(private)))
+}
+
+/// The database that a worker joins: the configured one, or the private one that a `ridgeline serve` runs.
+///
+/// # Errors
+/// When there is neither.
+pub fn database_to_join(config: &Config) -> anyhow::Result<DatabaseUrl> {
+    if let Some(url) = &config.database_url {
+        return Ok(url.clone());
+    }
+    let dir = config.data_dir.display();
+    let url = postgres::running_url(&config.data_dir)?.with_context(|| {
+        format!(
+            "no database: set database_url (or DATABASE_URL), or start `ridgeline serve` with the same data_dir ({dir})"
+        )
+    })?;
+    DatabaseUrl::parse(&url)
+}
+
+async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
+    let n_workers = config.workers;
+    let workers = Arc::new(Mutex::new(None));
+    let started = Arc::clone(&workers);
+    let rocket = web::rocket(config, pool).attach(AdHoc::on_liftoff("workers", move |rocket| {
+        Box::pin(async move {
+            let scheme = "http";
+            let (address, port) = (rocket.config().address, rocket.config().port);
+            log::info!("listening on {scheme}://{}", std::net::SocketAddr::new(address, port));
+            *started.lock().await = Some(Supervisor::start(n_workers));
+        })
+    }));
+    let launched = rocket.launch().await;
+    if let Some(workers) = workers.lock().await.take() {
+        workers.stop().await;
+    }
+    match launched {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            rocket::error::ErrorKind::Shutdown(..) => {
+                log::warn!("some requests were cut off by the shutdown");
+                Ok(())
+            }
+            kind => Err(anyhow::anyhow!("{kind}").context("the service cannot start (address, port)")),
+        },
+    }
+}

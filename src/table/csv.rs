@@ -1,0 +1,326 @@
+//! CSV to numbers, with errors that say where.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::Table;
+use super::cells::Records;
+
+/// Why a CSV is refused. Lines count from 1 at the header, columns from 0; `Display` counts columns from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CsvError {
+    /// There is not even a header.
+    #[error("the CSV is empty: it needs a header line with the column names")]
+    Empty,
+    /// A quote that opens a cell is never closed.
+    #[error("line {line}, column {}: the quote that opens the cell is never closed", column + 1)]
+    UnclosedQuote {
+        /// The line on which the cell begins.
+        line: usize,
+        /// The cell's column.
+        column: usize,
+    },
+    /// Something other than a comma follows a quoted cell.
+    #[error("line {line}, column {}: a quoted cell must end at a comma or at the end of the line", column + 1)]
+    TextAfterQuote {
+        /// The line.
+        line: usize,
+        /// The cell's column.
+        column: usize,
+    },
+    /// A column has no name.
+    #[error("line {line}: column {} has no name", column + 1)]
+    UnnamedColumn {
+        /// The header's line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// Two columns have the same name.
+    #[error("line {line}: columns {} and {} are both called {}", first + 1, second + 1, shown(name))]
+    DuplicateColumn {
+        /// The header's line.
+        line: usize,
+        /// The name.
+        name: String,
+        /// The first column of that name.
+        first: usize,
+        /// The second.
+        second: usize,
+    },
+    /// A column name holds a NUL character, which PostgreSQL cannot store.
+    #[error("line {line}: the name of column {} holds a NUL character", column + 1)]
+    NulInName {
+        /// The header's line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// Columns that are needed are not there.
+    #[error("the CSV lacks the {}", list_columns(names))]
+    MissingColumns {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A row has fewer or more cells than the header.
+    #[error("line {line} has {found} cell{}, but the header has {expected} column{}{}", plural(*found), plural(*expected), missing_cell(next))]
+    CellCount {
+        /// The row's line.
+        line: usize,
+        /// The header's number of columns.
+        expected: usize,
+        /// The row's number of cells.
+        found: usize,
+        /// The first column without a cell, if there are too few.
+        next: Option<String>,
+    },
+    /// A cell does not hold a finite number.
+    #[error("line {line}, column {}: {reason}", shown(column))]
+    BadCell {
+        /// The row's line.
+        line: usize,
+        /// The column's name.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads a table of numbers: every cell of every column must be one.
+///
+/// # Errors
+/// The first thing that is wrong, and where.
+pub fn read(text: &str) -> Result<Table, CsvError> {
+    let mut records = Records::new(text);
+    let mut header = Vec::new();
+    let line = records.next(&mut header)?.ok_or(CsvError::Empty)?;
+    let mut seen = HashMap::new();
+    for (column, name) in header.iter().enumerate() {
+        if name.is_empty() {
+            return Err(CsvError::UnnamedColumn { line, column });
+        }
+        if name.contains('\0') {
+            return Err(CsvError::NulInName { line, column });
+        }
+        if let Some(first) = seen.insert(name.as_ref(), column) {
+            return Err(CsvError::DuplicateColumn { line, name: name.to_string(), first, second: column });
+        }
+    }
+    let wanted: Vec<usize> = (0..header.len()).collect();
+    let cells = numbers(&mut records, &header, &wanted, text.len())?;
+    let columns = header.iter().map(ToString::to_string).collect();
+    Table::new(columns, cells).ok_or(CsvError::Empty)
+}
+
+/// Reads the columns `names`, in that order, as a row-major matrix of shape `(rows, names.len())`.
+///
+/// Other columns may hold anything.
+///
+/// # Errors
+/// The first thing that is wrong, and where.
+pub fn read_columns(text: &str, names: &[String]) -> Result<Vec<f64>, CsvError> {
+    let mut records = Records::new(text);
+    let mut header = Vec::new();
+    let line = records.next(&mut header)?.ok_or(CsvError::Empty)?;
+    let mut positions: HashMap<&str, usize> = HashMap::new();
+    let mut duplicates: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (column, name) in header.iter().enumerate() {
+        if let Some(&first) = positions.get(name.as_ref()) {
+            duplicates.entry(name).or_insert((first, column));
+        } else {
+            positions.insert(name, column);
+        }
+    }
+    let mut wanted = Vec::with_capacity(names.len());
+    let mut missing = Vec::new();
+    for name in names {
+        if let Some(&(first, second)) = duplicates.get(name.as_str()) {
+            return Err(CsvError::DuplicateColumn { line, name: name.clone(), first, second });
+        }
+        match positions.get(name.as_str()) {
+            Some(&column) => wanted.push(column),
+            None => missing.push(name.clone()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(CsvError::MissingColumns { names: missing });
+    }
+    numbers(&mut records, &header, &wanted, text.len())
+}
+
+/// The line of the CSV on which row `row` (from 0) begins, for messages about rows that were read before.
+pub fn line_of_row(text: &str, row: usize) -> Option<usize> {
+    let mut records = Records::new(text);
+    let mut cells = Vec::new();
+    for _ in 0..=row {
+        records.next(&mut cells).ok()??;
+    }
+    records.next(&mut cells).ok()?
+}
+
+/// Reads the rest of the records: of each, the columns `wanted`.
+fn numbers<'a>(
+    records: &mut Records<'a>,
+    header: &[Cow<'a, str>],
+    wanted: &[usize],
+    size: usize,
+) -> Result<Vec<f64>, CsvError> {
+    // Twelve characters a number is an ordinary file's density; the vector grows where it is higher.
+    let mut values = Vec::with_capacity(size / 12 * wanted.len() / header.len());
+    let mut cells = Vec::with_capacity(header.len());
+    while let Some(line) = records.next(&mut cells)? {
+        if cells.len() != header.len() {
+            let next = header.get(cells.len()).map(ToString::to_string);
+            return Err(CsvError::CellCount { line, expected: header.len(), found: cells.len(), next });
+        }
+        for &column in wanted {
+            let bad = |reason| CsvError::BadCell { line, column: header[column].to_string(), reason };
+            values.push(number(&cells[column]).map_err(bad)?);
+        }
+    }
+    values.shrink_to_fit();
+    Ok(values)
+}
+
+/// The finite number that a cell holds, or what is wrong with it.
+fn number(cell: &str) -> Result<f64, String> {
+    match cell.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        // "inf" and "NaN" parse too; digits that end in an infinity are a number that is too large.
+        Ok(_) if cell.bytes().any(|byte| byte.is_ascii_digit()) => {
+            Err(format!("{} is too large for a 64-bit floating-point number", shown(cell)))
+        }
+        Ok(_) => Err(format!("{} is not a finite number", shown(cell))),
+        Err(_) if cell.is_empty() => Err("the cell is empty".to_owned()),
+        Err(_) => Err(format!("{} is not a number", shown(cell))),
+    }
+}
+
+/// A name or cell for a message: quoted, control characters escaped, not longer than a line of text.
+pub(crate) fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    let cut: String = text.chars().take(MOST).collect();
+    let dots = if cut.len() < text.len() { ".." } else { "" };
+    format!("{cut:?}{dots}")
+}
+
+/// "column "a"" or "columns "a", "b" and 3 more".
+fn list_columns(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let listed: Vec<String> = names.iter().take(MOST).map(|name| shown(name)).collect();
+    let noun = if names.len() == 1 { "column" } else { "columns" };
+    match names.len().saturating_sub(MOST) {
+        0 => format!("{noun} {}", listed.join(", ")),
+        more => format!("{noun} {} and {more} more", listed.join(", ")),
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn missing_cell(next: &Option<String>) -> String {
+    next.as_ref().map_or_else(String::new, |name| format!(": the cell of column {} is missing", shown(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> (Vec<String>, Vec<f64>) {
+        let table = read(text).unwrap();
+        (table.columns().to_vec(), table.cells().to_vec())
+    }
+
+    #[test]
+    fn what_people_write_reads_as_the_same_numbers() {
+        let expected = (vec!["a".to_owned(), "b c".to_owned()], vec![1.0, -2.5, 3e3, 0.5]);
+        let writings = [
+            ("a,b c\n1,-2.5\n3e3,.5\n", "plain"),
+            ("a,b c\n1,-2.5\n3e3,.5", "no line end at the end"),
+            ("\u{feff}a,b c\r\n1,-2.5\r\n3e3,.5\r\n", "byte order mark and CRLF"),
+            ("\n \n a , b c \n\n 1 ,\t-2.5 \n  \r\n3e3,.5\n\n\n", "blank lines and blanks"),
+            ("\"a\", \"b c\" \n\"1\",\" -2.5\"\n 3e3 , \".5\" \n", "quoted, with blanks around the quotes"),
+            ("a,b c\n+1,-2.50\n3E+3,5e-1\n", "other ways to write the numbers"),
+        ];
+        for (text, why) in writings {
+            assert_eq!(table(text), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn names_keep_what_quoting_protects() {
+        let (columns, cells) =
+            table("\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",\"\"\"\",__proto__,\u{1f600}\n1,2,3,4,5,6\n");
+        assert_eq!(columns, ["a,b", "say \"hi\"", "two\nlines", "\"", "__proto__", "\u{1f600}"]);
+        assert_eq!(cells, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn every_finite_double_survives_its_shortest_decimal() {
+        let values = [5e-324, 1.797_693_134_862_315_7e308, -0.0, 0.1 + 0.2, 1.0 / 3.0];
+        let text = values.iter().fold("x\n".to_owned(), |text, value| text + &format!("{value:?}\n"));
+        let bits: Vec<u64> = table(&text).1.iter().map(|value| value.to_bits()).collect();
+        assert_eq!(bits, values.map(f64::to_bits));
+    }
+
+    #[test]
+    fn bad_tables_are_refused_with_the_place() {
+        let cases = [
+            ("", "the CSV is empty: it needs a header line with the column names"),
+            (" \n\n", "the CSV is empty: it needs a header line with the column names"),
+            ("a,,c\n1,2,3\n", "line 1: column 2 has no name"),
+            ("a,b, a \n1,2,3\n", "line 1: columns 1 and 3 are both called \"a\""),
+            ("a,b\0\n1,2\n", "line 1: the name of column 2 holds a NUL character"),
+            ("a,b\n1,2\n\n3\n", "line 4 has 1 cell, but the header has 2 columns: the cell of column \"b\" is missing"),
+            ("a,b\n1,2,3\n", "line 2 has 3 cells, but the header has 2 columns"),
+            ("a,b\n1,\n", "line 2, column \"b\": the cell is empty"),
+            ("a,b\n1,\"\"\n", "line 2, column \"b\": the cell is empty"),
+            ("a,b\n1,NA\n", "line 2, column \"b\": \"NA\" is not a number"),
+            ("a,b\n1,null\n", "line 2, column \"b\": \"null\" is not a number"),
+            ("a,b\nNaN,1\n", "line 2, column \"a\": \"NaN\" is not a finite number"),
+            ("a,b\n1,-inf\n", "line 2, column \"b\": \"-inf\" is not a finite number"),
+            ("a,b\n1,1e999\n", "line 2, column \"b\": \"1e999\" is too large for a 64-bit floating-point number"),
+            ("a,b\n1,2\0\n", "line 2, column \"b\": \"2\\0\" is not a number"),
+            ("a,b\n1,1;5\n", "line 2, column \"b\": \"1;5\" is not a number"),
+            ("\"a\nb\",c\n1,x\n", "line 3, column \"c\": \"x\" is not a number"),
+            ("a,b\n1,\"2\n", "line 2, column 2: the quote that opens the cell is never closed"),
+            ("a,b\n\"1\"x,2\n", "line 2, column 1: a quoted cell must end at a comma or at the end of the line"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(read(text).unwrap_err().to_string(), message, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_in_the_message() {
+        let text = format!("a\n{}\n", "z".repeat(10_000));
+        let message = read(&text).unwrap_err().to_string();
+        assert!(message.len() < 120, "{message}");
+    }
+
+    #[test]
+    fn wanted_columns_are_matched_by_name_and_others_ignored() {
+        let names = ["b".to_owned(), "a".to_owned()];
+        let values = read_columns("note,a,b,note,\nx\0y,1,2,\"a,\nb\",\n,3,4,5,6\n", &names).unwrap();
+        assert_eq!(values, [2.0, 1.0, 4.0, 3.0]);
+        assert!(read_columns("a,b\n", &names).unwrap().is_empty());
+    }
+
+    #[test]
+    fn missing_and_ambiguous_columns_are_named() {
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+        let message = |text| read_columns(text, &names).unwrap_err().to_string();
+        assert_eq!(message("b\n1\n"), "the CSV lacks the columns \"a\", \"c\"");
+        assert_eq!(message("b,a\n1,2\n"), "the CSV lacks the column \"c\"");
+        assert_eq!(message("a,b,c,a\n1,2,3,4\n"), "line 1: columns 1 and 4 are both called \"a\"");
+        assert_eq!(message("a,b,c\n1,2,x\n"), "line 2, column \"c\": \"x\" is not a number");
+    }
+
+    #[test]
+    fn a_row_is_found_again_by_its_line() {
+        let text = "\"a\nb\"\n\n1\n2\n\n3";
+        assert_eq!([0, 1, 2, 3].map(|row| line_of_row(text, row)), [Some(4), Some(5), Some(7), None]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Tables of numbers and their CSV. No I/O: text in, numbers out, and back.
+
+mod cells;
+mod csv;
+
+pub(crate) use csv::shown;
+pub use csv::{CsvError, line_of_row, read, read_columns};
+
+/// Named columns of finite numbers, row after row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    columns: Vec<String>,
+    cells: Vec<f64>,
+}
+
+impl Table {
+    /// A table of shape `(cells.len() / columns.len(), columns.len())`, row-major; `None` if the cells do not fill whole rows.
+    pub fn new(columns: Vec<String>, cells: Vec<f64>) -> Option<Self> {
+        (!columns.is_empty() && cells.len().is_multiple_of(columns.len())).then_some(Self { columns, cells })
+    }
+
+    /// The columns' names, in order.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// All cells, row after row.
+    pub fn cells(&self) -> &[f64] {
+        &self.cells
+    }
+
+    /// The number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.cells.len() / self.columns.len()
+    }
+
+    /// The number of columns.
+    pub fn n_columns(&self) -> usize {
+        self.columns.len()
+    }
+}

@@ -1,0 +1,233 @@
+//! From a dataset and parameters to a result: the only place that knows both the database and the engine.
+
+mod messages;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ridge::{self, Control, Folds, Matrix, RidgeError};
+use crate::table::{Table, shown};
+use messages::{describe, explain};
+
+/// What a client asked for, defaults filled in: the `params` of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// The column to predict.
+    pub target: String,
+    /// The number of random folds; `None` with a fold column.
+    pub n_folds: Option<usize>,
+    /// Whether there is an intercept, which is not penalised.
+    pub fit_intercept: bool,
+    /// The penalties to choose from; `None` means the automatic grid.
+    pub l2_coef: Option<Vec<f64>>,
+    /// What the random folds are drawn from; `None` with a fold column.
+    pub seed: Option<u64>,
+    /// How the squared errors are summed up in the objective.
+    pub loss: Loss,
+    /// Whether columns are scaled to unit standard deviation before they are penalised.
+    pub standardize: bool,
+    /// The column with the rows' weights.
+    pub weight_column: Option<String>,
+    /// The column whose distinct values are the folds.
+    pub fold_column: Option<String>,
+}
+
+/// How the squared errors are summed up in the objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Their mean: a penalty means the same however many rows there are.
+    Mean,
+    /// Their sum: the penalty is scikit-learn's `alpha`.
+    Sum,
+}
+
+/// All that is kept of a training.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The coefficients.
+    pub model: FittedModel,
+    /// The score of each penalty, in the order of the penalties.
+    pub cv_results: Vec<PenaltyScore>,
+    /// The penalty that won.
+    pub best: Best,
+    /// How well the final model fits.
+    pub metrics: Metrics,
+    /// What a careful user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A linear function of named features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "StoredModel", try_from = "StoredModel")]
+pub struct FittedModel {
+    /// What is predicted where all features are 0.
+    pub intercept: f64,
+    /// The features' names in the order of the training CSV.
+    pub features: Vec<String>,
+    /// The coefficients, in the same order.
+    pub coef: Vec<f64>,
+}
+
+/// [`FittedModel`] as JSON: readable by name in SQL, with the order beside it because jsonb objects have none.
+#[derive(Serialize, Deserialize)]
+struct StoredModel {
+    intercept: f64,
+    coef: HashMap<String, f64>,
+    features: Vec<String>,
+}
+
+impl From<FittedModel> for StoredModel {
+    fn from(model: FittedModel) -> Self {
+        let coef = model.features.iter().cloned().zip(model.coef).collect();
+        Self { intercept: model.intercept, coef, features: model.features }
+    }
+}
+
+impl TryFrom<StoredModel> for FittedModel {
+    type Error = String;
+
+    fn try_from(stored: StoredModel) -> Result<Self, String> {
+        let coef = |name| stored.coef.get(name).copied().ok_or_else(|| format!("no coefficient of {name:?} is stored"));
+        let coef = stored.features.iter().map(coef).collect::<Result<_, _>>()?;
+        Ok(Self { intercept: stored.intercept, features: stored.features, coef })
+    }
+}
+
+/// The cross-validation of one penalty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PenaltyScore {
+    /// The penalty.
+    pub param_value: f64,
+    /// The plain mean of the folds' mean squared errors.
+    pub mean_mse: f64,
+    /// Their population standard deviation.
+    pub std_mse: f64,
+    /// The mean squared error of each fold, held out.
+    pub fold_mse: Vec<f64>,
+}
+
+/// The penalty with the lowest mean error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The penalty.
+    pub param_value: f64,
+    /// Its mean error over the folds.
+    pub mean_mse: f64,
+}
+
+/// How well the final model fits the rows that it was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// The share of the target's variance that the model explains; `None` when the target is constant.
+    pub r2: Option<f64>,
+    /// The root of the mean squared error.
+    pub rmse: f64,
+    /// Rows trained on.
+    pub n_rows: usize,
+    /// Features, that is coefficients.
+    pub n_features: usize,
+    /// Folds that the rows were split into.
+    pub n_folds: usize,
+    /// Effective degrees of freedom, the intercept counted.
+    pub effective_dof: f64,
+    /// Of the centred and scaled features; `None` when they are linearly dependent.
+    pub condition_number: Option<f64>,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The data or the parameters do not allow one: another try would end the same way.
+    #[error("{0}")]
+    Refused(String),
+    /// The stop flag was set.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Checks at the door all that can be known to be wrong before training; `line_of` tells a row's line for the message.
+///
+/// # Errors
+/// A sentence for the client that names the field, or the line and column.
+pub fn check(params: &Params, table: &Table, line_of: impl Fn(usize) -> Option<usize>) -> Result<(), String> {
+    let place = |row| line_of(row).map_or_else(|| format!("row {}", row + 1), |line| format!("line {line}"));
+    let explain = |error| explain(&error, params, table, place);
+    let engine = engine_params(params, table)?.check(table.n_rows(), table.n_columns()).map_err(explain)?;
+    engine.check_rows(&matrix(table).map_err(explain)?).map_err(explain)
+}
+
+/// Cross-validates and fits.
+///
+/// # Errors
+/// See [`TrainingError`].
+pub fn fit(params: &Params, table: &Table, control: &Control<'_>) -> Result<Trained, TrainingError> {
+    let refuse = |error| match error {
+        RidgeError::Stopped => TrainingError::Stopped,
+        error => TrainingError::Refused(explain(&error, params, table, |row| format!("row {}", row + 1))),
+    };
+    let engine = engine_params(params, table).map_err(TrainingError::Refused)?;
+    let engine = engine.check(table.n_rows(), table.n_columns()).map_err(refuse)?;
+    let report = ridge::cross_validate(&matrix(table).map_err(refuse)?, &engine, control).map_err(refuse)?;
+    Ok(keep(report, table, &engine))
+}
+
+fn matrix(table: &Table) -> Result<Matrix<'_>, RidgeError> {
+    Matrix::new(table.cells(), table.n_columns())
+}
+
+/// The parameters in the engine's terms: columns by their positions.
+fn engine_params(params: &Params, table: &Table) -> Result<ridge::Params, String> {
+    let position = |field: &str, name: &str| {
+        let found = table.columns().iter().position(|column| column == name);
+        found.ok_or_else(|| format!("{field}: the CSV has no column {}", shown(name)))
+    };
+    let folds = match (&params.fold_column, params.n_folds, params.seed) {
+        (Some(name), _, _) => Folds::Column(position("fold_column", name)?),
+        (None, Some(n_folds), Some(seed)) => Folds::Random { n_folds, seed },
+        (None, ..) => return Err("n_folds and seed are needed where there is no fold_column".to_owned()),
+    };
+    Ok(ridge::Params {
+        target: position("target", &params.target)?,
+        weight: params.weight_column.as_ref().map(|name| position("weight_column", name)).transpose()?,
+        folds,
+        fit_intercept: params.fit_intercept,
+        loss: match params.loss {
+            Loss::Mean => ridge::Loss::Mean,
+            Loss::Sum => ridge::Loss::Sum,
+        },
+        standardize: params.standardize,
+        penalties: params.l2_coef.clone(),
+    })
+}
+
+/// The report in the client's terms: columns by their names.
+fn keep(report: ridge::Report, table: &Table, engine: &ridge::ValidParams) -> Trained {
+    let features: Vec<String> = engine.features().iter().map(|&column| table.columns()[column].clone()).collect();
+    let best = &report.cv[report.best];
+    Trained {
+        best: Best { param_value: best.penalty, mean_mse: best.mean_mse },
+        metrics: Metrics {
+            r2: report.r2,
+            rmse: report.rmse,
+            n_rows: table.n_rows(),
+            n_features: features.len(),
+            n_folds: report.n_folds,
+            effective_dof: report.effective_dof,
+            condition_number: report.condition_number,
+        },
+        warnings: report.warnings.iter().map(|warning| describe(warning, table)).collect(),
+        model: FittedModel { intercept: report.intercept, features, coef: report.coef },
+        cv_results: report
+            .cv
+            .into_iter()
+            .map(|score| PenaltyScore {
+                param_value: score.penalty,
+                mean_mse: score.mean_mse,
+                std_mse: score.std_mse,
+                fold_mse: score.fold_mse,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,154 @@
+//! Errors as replies: the only place that knows status codes, besides the successes of the handlers.
+//!
+//! Every error reply is `{"error": "<a sentence>", "code": "<snake_case>"}`. The sentence is for the client; the cause of
+//! what is the service's own fault goes to the log, once, here, with the request's id.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 400 | `bad_request` | the body is not what its content type says, or the request is not HTTP |
+//! | 404 | `not_found` | no such path, no such model |
+//! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
+//! | 409 | `not_trained` | the model has no coefficients (yet, or for good) |
+//! | 413 | `too_large` | the body exceeds its limit |
+//! | 415 | `unsupported_media_type` | the body is of a type that the call does not take |
+//! | 422 | `invalid` | understood but wrong: a field, a CSV cell, a parameter |
+//! | 500 | `internal` | a bug |
+//! | 503 | `unavailable` | the database is away or overloaded; `Retry-After` says when to come again |
+
+use anyhow::anyhow;
+use rocket::data::ByteUnit;
+use rocket::http::{Header, Status};
+use rocket::request::Request;
+use rocket::response::{self, Responder};
+use rocket::serde::json::Json;
+use rocket::{Catcher, catch, catchers};
+use serde::Serialize;
+
+use super::access_log::RequestId;
+use super::routing::AllowedMethods;
+use crate::db;
+
+/// Seconds after which a client may try again what failed because the service was busy or the database away.
+const RETRY_AFTER: u32 = 2;
+const INTERNAL: &str = "an internal error; its cause is in the service's log under this reply's X-Request-Id";
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: Status,
+    code: &'static str,
+    message: String,
+    /// What the log is told and the client is not.
+    cause: Option<anyhow::Error>,
+}
+
+/// The body of every error.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    code: &'a str,
+}
+
+impl ApiError {
+    fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), cause: None }
+    }
+
+    /// 400: the body is not what its content type says.
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Status::BadRequest, "bad_request", message)
+    }
+
+    /// 404: there is no such thing.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Status::NotFound, "not_found", message)
+    }
+
+    /// 409: the model is not trained.
+    pub(super) fn not_trained(message: impl Into<String>) -> Self {
+        Self::new(Status::Conflict, "not_trained", message)
+    }
+
+    /// 413: the body exceeds `limit`.
+    pub(super) fn too_large(limit: ByteUnit) -> Self {
+        let message = format!("the body is larger than the limit of {limit} ({} bytes)", limit.as_u64());
+        Self::new(Status::PayloadTooLarge, "too_large", message)
+    }
+
+    /// 415: the call does not take a body of this type.
+    pub(super) fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(Status::UnsupportedMediaType, "unsupported_media_type", message)
+    }
+
+    /// 422: a field, a cell or a parameter is wrong.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Status::UnprocessableEntity, "invalid", message)
+    }
+
+    /// 500: our own mistake.
+    pub(super) fn internal(cause: anyhow::Error) -> Self {
+        Self { cause: Some(cause), ..Self::new(Status::InternalServerError, "internal", INTERNAL) }
+    }
+
+    /// 503: it will pass.
+    pub(super) fn unavailable(message: impl Into<String>, cause: anyhow::Error) -> Self {
+        Self { cause: Some(cause), ..Self::new(Status::ServiceUnavailable, "unavailable", message) }
+    }
+}
+
+/// A failed query is our mistake, unless the database is away; a row that was not found has its meaning from the caller.
+impl From<db::Error> for ApiError {
+    fn from(error: db::Error) -> Self {
+        if error.is_transient() {
+            Self::unavailable("the database is not available at the moment; try again soon", error.into())
+        } else {
+            Self::internal(error.into())
+        }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for ApiError {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        if let Some(cause) = &self.cause {
+            let level = if self.status == Status::ServiceUnavailable { log::Level::Warn } else { log::Level::Error };
+            log::log!(level, "request {}: {} because {cause:#}", RequestId::of(request), self.status.code);
+        }
+        let body = Json(ErrorBody { error: &self.message, code: self.code });
+        let mut response = (self.status, body).respond_to(request)?;
+        if self.status == Status::ServiceUnavailable {
+            response.set_header(Header::new("Retry-After", RETRY_AFTER.to_string()));
+        }
+        if self.status == Status::MethodNotAllowed {
+            response.set_header(Header::new("Allow", AllowedMethods::of(request).to_string()));
+        }
+        Ok(response)
+    }
+}
+
+/// Everything that Rocket answers by itself: no route, a panic in a handler, a request that it cannot read.
+pub(super) fn catchers() -> Vec<Catcher> {
+    catchers![answer]
+}
+
+#[catch(default)]
+fn answer(status: Status, request: &Request<'_>) -> ApiError {
+    let path = request.uri().path();
+    match status.code {
+        404 if !AllowedMethods::of(request).is_empty() => {
+            let message = format!("{} does not take {}", shown(path.as_str()), request.method());
+            ApiError::new(Status::MethodNotAllowed, "method_not_allowed", message)
+        }
+        404 => ApiError::not_found(format!("there is nothing at {}", shown(path.as_str()))),
+        400..500 => {
+            let reason = status.reason().unwrap_or("Bad Request").to_lowercase();
+            ApiError::new(status, "bad_request", format!("the request cannot be understood: {reason}"))
+        }
+        503 => ApiError::unavailable("the service is not available at the moment", anyhow!("Rocket answered 503")),
+        code => ApiError::internal(anyhow!("Rocket answered {code}; a panic has its own line in the log")),
+    }
+}
+
+/// A path for a message, cut where a client sends a very long one.
+fn shown(path: &str) -> String {
+    path.chars().take(100).collect()
+}

@@ -1,0 +1,132 @@
+//! `POST /model/N/predict`: the model's value for each row of a CSV.
+
+use std::fmt::Write;
+
+use ndarray::{ArrayView1, ArrayView2};
+use rocket::data::Data;
+use rocket::http::{Accept, ContentType, MediaType};
+use rocket::response::Responder;
+use rocket::serde::json::Json;
+use rocket::{Route, State, post, routes};
+use serde::{Deserialize, Serialize};
+
+use super::body::{self, Body};
+use super::error::ApiError;
+use super::models::{parse_id, unless_absent};
+use crate::config::Config;
+use crate::db::Pool;
+use crate::db::models::{self, Predictor, Status};
+use crate::table::{line_of_row, read_columns};
+use crate::training::FittedModel;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![predict]
+}
+
+/// The JSON body. A client may repeat the model's id in it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PredictRequest {
+    data: String,
+    model_id: Option<i64>,
+}
+
+/// The JSON reply, in row order.
+#[derive(Serialize)]
+struct Predictions {
+    result: Vec<f64>,
+}
+
+#[derive(Responder)]
+enum Reply {
+    Json(Json<Predictions>),
+    Csv(String, ContentType),
+}
+
+#[post("/model/<id>/predict", data = "<data>")]
+async fn predict(
+    id: &str,
+    data: Data<'_>,
+    content_type: Option<&ContentType>,
+    accept: Option<&Accept>,
+    config: &State<Config>,
+    pool: &State<Pool>,
+) -> Result<Reply, ApiError> {
+    let id = parse_id(id)?;
+    let body = Body::read(data, content_type, config.predict_limit).await?;
+    let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
+    let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
+    let as_csv = accept.is_some_and(prefers_csv);
+    super::on_blocking_thread(move || {
+        let result = predictions(&model, &csv_of(body, id)?)?;
+        Ok(if as_csv {
+            Reply::Csv(to_csv(&result), ContentType::CSV)
+        } else {
+            Reply::Json(Json(Predictions { result }))
+        })
+    })
+    .await
+}
+
+/// The coefficients, or 409 with the reason why there are none.
+fn trained(found: Predictor, id: i32) -> Result<FittedModel, ApiError> {
+    match (found.model, found.status) {
+        (Some(model), _) => Ok(model.0),
+        (None, Status::Failed) => {
+            let reason = found.error.unwrap_or_default();
+            Err(ApiError::not_trained(format!("model {id} is not trained: its status is failed, because {reason}")))
+        }
+        (None, status) => {
+            Err(ApiError::not_trained(format!("model {id} is not trained: its status is {}", status.as_str())))
+        }
+    }
+}
+
+fn csv_of(body: Body, id: i32) -> Result<String, ApiError> {
+    let text = match body {
+        Body::Csv(text) => return Ok(text),
+        Body::Json(text) => text,
+    };
+    let request: PredictRequest = body::from_json(&text)?;
+    match request.model_id {
+        Some(other) if other != i64::from(id) => {
+            Err(ApiError::invalid(format!("model_id: is {other} in the body, but {id} in the path")))
+        }
+        _ => Ok(request.data),
+    }
+}
+
+/// `X w + b`, with LAPACK's companion BLAS (gemv).
+fn predictions(model: &FittedModel, csv: &str) -> Result<Vec<f64>, ApiError> {
+    let cells = read_columns(csv, &model.features).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
+    let shape = (cells.len() / model.features.len(), model.features.len());
+    let x = ArrayView2::from_shape(shape, &cells).map_err(|error| ApiError::internal(error.into()))?;
+    let result = x.dot(&ArrayView1::from(&model.coef)) + model.intercept;
+    if let Some(row) = result.iter().position(|value| !value.is_finite()) {
+        let line = line_of_row(csv, row).unwrap_or_default();
+        return Err(ApiError::invalid(format!(
+            "data: line {line}: the prediction overflows a 64-bit floating-point number"
+        )));
+    }
+    Ok(result.to_vec())
+}
+
+/// Whether a client would rather have CSV: it names it, and JSON not at all or with a lower weight.
+fn prefers_csv(accept: &Accept) -> bool {
+    let weight = |wanted: &MediaType| {
+        let exact = accept.iter().filter(|media| media.media_type() == wanted);
+        exact.map(|media| media.weight_or(1.0)).fold(0.0, f32::max)
+    };
+    weight(&MediaType::CSV) > weight(&MediaType::JSON)
+}
+
+/// One column with the predictions; the shortest decimals that read back as the same doubles.
+fn to_csv(result: &[f64]) -> String {
+    let mut csv = String::from("prediction\n");
+    for value in result {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(csv, "{value:?}");
+    }
+    csv
+}

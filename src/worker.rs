@@ -1,0 +1,188 @@
+//! The worker: takes jobs from the queue, one at a time, and trains them.
+//!
+//! Any number of workers may run, on any hosts that reach the database. When there is nothing to do a worker waits for
+//! an announcement, and looks by itself every half second all the same. SIGTERM and SIGINT make it hand back what it has
+//! not finished, and end; so does the end of standard input where the worker was started with `--stop-with-stdin`, which
+//! is how `ridgeline serve` takes its workers along however it dies.
+
+mod heartbeat;
+mod notifications;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use diesel::pg::PgConnection;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config::{Config, DatabaseUrl};
+use crate::db::{self, datasets};
+use crate::queue::{self, Job};
+use crate::ridge::Control;
+use crate::training::{self, Trained, TrainingError};
+use heartbeat::Heartbeat;
+use notifications::Notifications;
+
+/// How long an idle worker goes without looking at the queue.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a worker waits between tries to reach the database.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long a worker that was told to stop may still try to hand its job back; it must have ended within 10 seconds.
+const LAST_WORDS: Duration = Duration::from_secs(8);
+/// How long a worker that starts waits for a database that is not there yet.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a worker until it is told to stop.
+///
+/// # Errors
+/// When signals cannot be watched, or the database cannot be reached at the start.
+pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be watched")?;
+    }
+    if stop_with_stdin {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            // Nothing is ever written to it: reading ends when the other side is gone.
+            let end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            log::debug!("standard input has ended: {end:?}");
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    let conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
+    let mut worker = Worker { url, lease: config.lease, n_threads: config.training_threads, stop, conn: Some(conn) };
+    log::info!("worker {} is ready", std::process::id());
+    worker.work();
+    log::info!("worker {} has stopped", std::process::id());
+    Ok(())
+}
+
+struct Worker {
+    url: DatabaseUrl,
+    lease: Duration,
+    n_threads: usize,
+    stop: Arc<AtomicBool>,
+    /// `None` after it broke, until it is needed again.
+    conn: Option<PgConnection>,
+}
+
+impl Worker {
+    /// Takes job after job until it is told to stop; a database that goes away is waited for.
+    fn work(&mut self) {
+        let mut notifications = None;
+        while !self.is_stopped() {
+            if let Err(error) = self.step(&mut notifications) {
+                log::warn!("the worker cannot use the database, and tries again: {error:#}");
+                self.conn = None;
+                notifications = None;
+                self.pause();
+            }
+        }
+    }
+
+    /// Runs one job, or waits for one.
+    fn step(&mut self, notifications: &mut Option<Notifications>) -> anyhow::Result<()> {
+        // Listening begins before looking, so that a job announced in between is not missed.
+        let notifications = match notifications {
+            Some(notifications) => notifications,
+            None => notifications.insert(Notifications::listen(&self.url)?),
+        };
+        let ran = self.run_next_job()?;
+        if !ran { notifications.wait(POLL, &self.stop) } else { Ok(()) }
+    }
+
+    /// Puts the jobs of lost workers back, and runs the oldest queued job to its end; `false`: there was none.
+    ///
+    /// # Errors
+    /// When the database fails for good. The job is not lost by that: its lease runs out.
+    fn run_next_job(&mut self) -> anyhow::Result<bool> {
+        let conn = connected(&mut self.conn, &self.url)?;
+        for job in queue::rescue(conn)? {
+            let (id, attempt, status) = (job.id, job.attempt, job.status.as_str());
+            log::warn!("model {id}: its worker was lost in attempt {attempt}, the model is now {status}");
+        }
+        let Some(job) = queue::claim(conn, self.lease)? else {
+            return Ok(false);
+        };
+        let (id, started) = (job.id, Instant::now());
+        let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.lease, Arc::clone(&self.stop));
+        let outcome = self.train(&job, &heartbeat);
+        let lease_lost = heartbeat.end();
+        let seconds = started.elapsed().as_secs_f64();
+        let kept = match &outcome {
+            _ if lease_lost => false,
+            Ok(Err(TrainingError::Stopped)) => self.insist(|conn| queue::give_back(conn, &job))?,
+            Ok(Err(TrainingError::Refused(reason))) => self.insist(|conn| queue::fail(conn, &job, reason))?,
+            Ok(Ok(trained)) => self.insist(|conn| queue::complete(conn, &job, trained))?,
+            Err(_) => false,
+        };
+        match outcome? {
+            _ if !kept => log::warn!("model {id}: the lease was lost after {seconds:.3} s, the result is dropped"),
+            Err(TrainingError::Stopped) => log::info!("model {id}: handed back unfinished after {seconds:.3} s"),
+            Err(TrainingError::Refused(reason)) => log::warn!("model {id}: failed after {seconds:.3} s: {reason}"),
+            Ok(trained) => {
+                let (rows, features) = (trained.metrics.n_rows, trained.metrics.n_features);
+                let best = trained.best.param_value;
+                log::info!("model {id}: trained in {seconds:.3} s, {rows} rows, {features} features, l2_coef {best:?}");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.
+    fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, TrainingError>> {
+        let table = self.insist(|conn| datasets::load(conn, job.dataset_id))?;
+        let (id, attempt, rows, columns) = (job.id, job.attempt, table.n_rows(), table.n_columns());
+        log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
+        let control =
+            Control { n_threads: self.n_threads, stop: heartbeat.stop(), progress: &|done| heartbeat.report(done) };
+        Ok(catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &table, &control))).unwrap_or_else(|_panic| {
+            // The panic hook has logged the cause.
+            Err(TrainingError::Refused(
+                "an internal error ended the training; the worker's log has its cause".to_owned(),
+            ))
+        }))
+    }
+
+    /// Repeats a query until the database answers, connecting anew where that helps.
+    fn insist<T>(&mut self, query: impl Fn(&mut PgConnection) -> diesel::QueryResult<T>) -> anyhow::Result<T> {
+        let mut told_to_stop = None;
+        loop {
+            let error = match connected(&mut self.conn, &self.url) {
+                Ok(conn) => match query(conn).map_err(db::Error::from) {
+                    Ok(value) => return Ok(value),
+                    Err(error) if !error.is_transient() => return Err(error.into()),
+                    Err(error) => error.into(),
+                },
+                Err(error) => error,
+            };
+            if self.is_stopped() && told_to_stop.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
+                return Err(error);
+            }
+            log::warn!("the worker lost the database, and tries again: {error:#}");
+            self.conn = None;
+            self.pause();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits before the next try to reach the database; shorter once it was told to stop.
+    fn pause(&self) {
+        thread::sleep(if self.is_stopped() { RETRY / 5 } else { RETRY });
+    }
+}
+
+/// The worker's connection, made anew where it broke.
+fn connected<'a>(conn: &'a mut Option<PgConnection>, url: &DatabaseUrl) -> anyhow::Result<&'a mut PgConnection> {
+    match conn {
+        Some(conn) => Ok(conn),
+        None => Ok(conn.insert(db::connect(url)?)),
+    }
+}
