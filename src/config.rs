@@ -60,6 +60,10 @@ impl DatabaseUrl {
         let Some(rest) = rest else {
             bail!("must start with postgres:// or postgresql://");
         };
+        ensure!(
+            is_percent_encoded(rest),
+            "has a % that does not begin a percent-encoded character; a % itself is written %25"
+        );
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if !authority.is_empty() {
             let hint = "is not a valid URL; special characters of the password must be percent-encoded";
@@ -76,9 +80,19 @@ impl DatabaseUrl {
     }
 }
 
+/// Whether every `%` begins an encoded character that libpq takes.
+fn is_percent_encoded(url: &str) -> bool {
+    let is_code = |code: &str| {
+        let digits = code.get(..2);
+        digits.is_some_and(|digits| digits != "00" && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    url.split('%').skip(1).all(is_code)
+}
+
 /// What libpq would rather wait for without end, bounded, unless the URL has its own say.
 fn with_defaults(url: &str) -> String {
-    let settings = [("connect_timeout", "5"), ("tcp_user_timeout", "15000"), ("fallback_application_name", "ridgeline")];
+    let settings =
+        [("connect_timeout", "5"), ("tcp_user_timeout", "15000"), ("fallback_application_name", "ridgeline")];
     settings.iter().fold(url.to_owned(), |url, (name, value)| {
         let separator = if url.contains('?') { '&' } else { '?' };
         if url.contains(&format!("{name}=")) { url } else { format!("{url}{separator}{name}={value}") }
@@ -131,7 +145,7 @@ impl Config {
     }
 
     /// Checks what the file and the environment say, and fills in the defaults.
-    fn from_sources(sources: Figment) -> anyhow::Result<Self> {
+    pub(crate) fn from_sources(sources: Figment) -> anyhow::Result<Self> {
         check_names(&sources.extract::<Dict>()?)?;
         let figment = defaults().merge(&sources).select(sources.profile().clone());
         let keys: Keys = figment.extract()?;

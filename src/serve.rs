@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rocket::fairing::AdHoc;
+use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, Pool};
 use crate::postgres::{self, Keep, PrivatePostgres, Settings};
+use crate::ridge::blas;
 use crate::supervisor::Supervisor;
 use crate::web;
 
@@ -22,13 +24,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the database, its migrations or the listening socket cannot be had.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    // Requests are the threads here: none of them starts more for its own prediction.
+    blas::use_one_thread();
     // Held until everything that uses it has ended.
     let (url, _private) = database(&config)?;
     drop(db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?);
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
-    let result = rocket::execute(launch(config, pool));
+    let result = runtime(&config)?.block_on(launch(config, pool));
     log::info!("the service has stopped");
     result
+}
+
+/// The threads that answer requests. `rocket::execute` would read its own configuration, in which `workers` are threads.
+fn runtime(config: &Config) -> anyhow::Result<Runtime> {
+    let rocket = rocket::Config::try_from(&config.rocket)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // By this name Rocket knows its own runtime.
+    builder
+        .thread_name("rocket-worker-thread")
+        .worker_threads(rocket.workers)
+        .max_blocking_threads(rocket.max_blocking);
+    builder.enable_all().build().context("starting the threads of the service")
 }
 
 /// The configured database, or else the private one, started.

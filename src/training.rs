@@ -170,7 +170,7 @@ pub fn fit(params: &Params, table: &Table, control: &Control<'_>) -> Result<Trai
     let engine = engine_params(params, table).map_err(TrainingError::Refused)?;
     let engine = engine.check(table.n_rows(), table.n_columns()).map_err(refuse)?;
     let report = ridge::cross_validate(&matrix(table).map_err(refuse)?, &engine, control).map_err(refuse)?;
-    Ok(keep(report, table, &engine))
+    Ok(keep(report, table, engine.params()))
 }
 
 fn matrix(table: &Table) -> Result<Matrix<'_>, RidgeError> {
@@ -203,8 +203,11 @@ fn engine_params(params: &Params, table: &Table) -> Result<ridge::Params, String
 }
 
 /// The report in the client's terms: columns by their names.
-fn keep(report: ridge::Report, table: &Table, engine: &ridge::ValidParams) -> Trained {
-    let features: Vec<String> = engine.features().iter().map(|&column| table.columns()[column].clone()).collect();
+fn keep(report: ridge::Report, table: &Table, engine: &ridge::Params) -> Trained {
+    let fold = if let Folds::Column(column) = engine.folds { Some(column) } else { None };
+    let has_role = |column| column == engine.target || Some(column) == engine.weight || Some(column) == fold;
+    let columns = table.columns().iter().enumerate();
+    let features: Vec<String> = columns.filter(|(i, _)| !has_role(*i)).map(|(_, name)| name.clone()).collect();
     let best = &report.cv[report.best];
     Trained {
         best: Best { param_value: best.penalty, mean_mse: best.mean_mse },

@@ -8,7 +8,9 @@
 mod heartbeat;
 mod notifications;
 
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,7 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, datasets};
 use crate::queue::{self, Job};
-use crate::ridge::Control;
+use crate::ridge::{Control, blas};
 use crate::training::{self, Trained, TrainingError};
 use heartbeat::Heartbeat;
 use notifications::Notifications;
@@ -40,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When signals cannot be watched, or the database cannot be reached at the start.
 pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::Result<()> {
+    use_fast_kernels()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be watched")?;
@@ -58,6 +61,20 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
     log::info!("worker {} is ready", std::process::id());
     worker.work();
     log::info!("worker {} has stopped", std::process::id());
+    Ok(())
+}
+
+/// Starts this process again with the OpenBLAS kernels that the CPU deserves, where the library has not found them itself.
+///
+/// It picks them when it is loaded, so that they can only be asked for before.
+fn use_fast_kernels() -> anyhow::Result<()> {
+    if let Some(core) = blas::wanted_core_type() {
+        let program = std::env::current_exe().context("the path of this program is unknown")?;
+        let error = Command::new(program).args(std::env::args_os().skip(1)).env(blas::CORE_TYPE, core).exec();
+        return Err(error).context("starting the worker again with faster OpenBLAS kernels");
+    }
+    blas::use_one_thread();
+    log::info!("worker {} computes with the OpenBLAS kernels for {}", std::process::id(), blas::core_name());
     Ok(())
 }
 

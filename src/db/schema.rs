@@ -1,3 +1,5 @@
+// @generated automatically by Diesel CLI.
+
 diesel::table! {
     dataset_chunks (dataset_id, position) {
         dataset_id -> Int4,
@@ -5,6 +7,7 @@ diesel::table! {
         cells -> Bytea,
     }
 }
+
 diesel::table! {
     datasets (id) {
         id -> Int4,
@@ -13,6 +16,7 @@ diesel::table! {
         n_rows -> Int8,
     }
 }
+
 diesel::table! {
     models (id) {
         id -> Int4,
@@ -35,6 +39,8 @@ diesel::table! {
         error -> Nullable<Text>,
     }
 }
+
 diesel::joinable!(dataset_chunks -> datasets (dataset_id));
 diesel::joinable!(models -> datasets (dataset_id));
+
 diesel::allow_tables_to_appear_in_same_query!(dataset_chunks, datasets, models,);

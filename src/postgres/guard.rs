@@ -16,13 +16,15 @@ use super::error::{Error, IoContext};
 /// input ends.
 ///
 /// The other end of that pipe is ours alone, so it ends when we close it and when we die, by
-/// SIGKILL as well. Then the second process of the guard interrupts the program (PostgreSQL: the
+/// SIGKILL as well. Then the second process of the guard interrupts the program (for PostgreSQL: a
 /// fast shutdown), again and again, because a program that has only just begun ignores the signal,
-/// and removes the folders $1 and $2. Standard output is the lock of the data folder: the guard
-/// holds it as long as the program runs, but the program does not inherit it. SIGUSR1 ends the
-/// second process when the program has ended by itself. The other signals are ignored because a
-/// terminal or a service manager may send them to every process at once, and the server is to
-/// outlive its clients.
+/// and removes the folders $1 and $2. SIGUSR1 ends it when the program has ended by itself.
+///
+/// Standard output is the lock of the data folder. The guard holds it as long as the program runs;
+/// the program does not inherit it, its output goes to standard error.
+///
+/// The other signals are ignored because a terminal or a service manager may send them to every
+/// process at once, and the server is to outlive its clients.
 const GUARD: &str = r#"
 one=$1 two=$2; shift 2
 exec 3<&0 </dev/null
@@ -37,7 +39,7 @@ exec 3<&0 </dev/null
 trap '' HUP INT TERM
 exec 3<&-
 wait "$program"; status=$?
-kill -USR1 "$watcher"
+kill -USR1 "$watcher" 2>/dev/null
 wait "$watcher"
 exit "$status"
 "#;
@@ -99,8 +101,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` unless we are root. PostgreSQL insists on owning its data, so the owner of an existing cluster comes
-    /// first.
+    /// `None` unless we are root. PostgreSQL insists on owning its data, so the owner of an existing
+    /// cluster comes first.
     pub(super) fn for_server(cluster: &Path) -> Result<Option<Self>, Error> {
         if !Uid::effective().is_root() {
             return Ok(None);
@@ -109,7 +111,9 @@ impl Account {
             && metadata.uid() != 0
         {
             let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-            return Ok(Some(Self { uid, gid, name: uid.to_string() }));
+            let user = User::from_uid(uid).ok().flatten();
+            let name = user.map_or(uid.to_string(), |user| user.name);
+            return Ok(Some(Self { uid, gid, name }));
         }
         ["postgres", "nobody"]
             .iter()

@@ -7,35 +7,52 @@ use crate::table::{Table, shown};
 /// What is wrong, in the client's terms; `place` says where row `row` stands.
 pub(super) fn explain(error: &RidgeError, params: &Params, table: &Table, place: impl Fn(usize) -> String) -> String {
     let name = |column: usize| shown(&table.columns()[column]);
+    let named = |column: &Option<String>| shown(column.as_deref().unwrap_or_default());
     match *error {
-        RidgeError::NoFeatures => {
-            "the CSV has no feature: every column is the target, the weight or the fold".to_owned()
-        }
-        RidgeError::ColumnWithTwoRoles { column } => {
-            format!("column {} cannot be two of target, weight_column and fold_column", name(column))
+        RidgeError::NoFeatures => "data: there is no feature: every column has another role".to_owned(),
+        RidgeError::ColumnUsedTwice { column } => {
+            format!("column {} cannot be more than one of target, weight_column and fold_column", name(column))
         }
         RidgeError::TooFewFolds { n_folds } => format!("n_folds must be at least 2, but is {n_folds}"),
-        RidgeError::TooFewSamples { n_rows, n_folds } => {
-            format!("n_folds is {n_folds}, but the CSV has only {n_rows} row{}", if n_rows == 1 { "" } else { "s" })
+        RidgeError::TooFewRows { n_rows, n_folds } => {
+            let wanted = if params.fold_column.is_some() { "fold_column needs" } else { "n_folds asks for" };
+            format!("{wanted} at least {n_folds} rows, but the CSV has {n_rows}")
+        }
+        RidgeError::TooFewFoldValues { n_folds } => {
+            format!(
+                "fold_column: column {} must have at least 2 distinct values, but has {n_folds}",
+                named(&params.fold_column)
+            )
         }
         RidgeError::NoPenalties => "l2_coef must not be empty; leave it out for the automatic grid".to_owned(),
         RidgeError::InvalidPenalty { index, value } => {
             format!("l2_coef[{index}] must be a finite number of at least 0, but is {value:?}")
         }
         RidgeError::NegativeWeight { row, value } => {
-            let column = params.weight_column.as_deref().map(shown).unwrap_or_default();
-            format!("{}, column {column}: a weight must be at least 0, but is {value:?}", place(row))
+            let column = named(&params.weight_column);
+            format!("data: {}, column {column}: a weight must be at least 0, but is {value:?}", place(row))
         }
-        _ => error.to_string(),
+        RidgeError::FoldWithoutWeight { fold } => {
+            format!("weight_column: all rows of fold {} have weight 0, so it has no error", fold + 1)
+        }
+        RidgeError::NonFinite { row, column, value } => {
+            format!("data: {}, column {}: {value} is not a finite number", place(row), name(column))
+        }
+        RidgeError::Overflow { .. } => format!("data: {error}; scale the columns down"),
+        // The shape and the columns were made by the service itself, so these are its own mistakes.
+        _ => format!("training is not possible: {error}"),
     }
 }
 
 /// A warning in the client's terms.
 pub(super) fn describe(warning: &Warning, table: &Table) -> String {
+    const MOST: usize = 20;
     match warning {
         Warning::ConstantColumns { columns } => {
-            let names: Vec<String> = columns.iter().map(|&column| shown(&table.columns()[column])).collect();
-            format!("constant columns carry no information: {}", names.join(", "))
+            let names: Vec<String> = columns.iter().take(MOST).map(|&column| shown(&table.columns()[column])).collect();
+            let more = if columns.len() > MOST { format!(" and {} more", columns.len() - MOST) } else { String::new() };
+            format!("columns with the same value in every row get the coefficient 0: {}{more}", names.join(", "))
         }
+        other => other.to_string(),
     }
 }

@@ -7,7 +7,8 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
 use rocket::{Data, Request, Response};
 
-const HEADER: &str = "X-Request-Id";
+/// The header that carries the id, both ways.
+pub(super) const HEADER: &str = "X-Request-Id";
 
 /// The id of a request: the client's own, if it sent a decent one, else sixteen random hexadecimal digits.
 #[derive(Debug, Clone)]

@@ -1,14 +1,18 @@
 //! Request bodies: their type, their size, their text, and JSON with errors that name the field.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use rocket::Request;
 use rocket::data::{ByteUnit, Data};
 use rocket::http::ContentType;
+use rocket::request::{FromRequest, Outcome};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, copy, sink};
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use crate::table;
 
 /// The text of a body, by the type that its header names.
 #[derive(Debug)]
@@ -28,12 +32,8 @@ impl Body {
     ///
     /// # Errors
     /// 415 when it is neither JSON nor CSV, 413 when it exceeds `limit`, 400 when it is not UTF-8 or breaks off.
-    pub(super) async fn read(
-        data: Data<'_>,
-        content_type: Option<&ContentType>,
-        limit: ByteUnit,
-    ) -> Result<Self, ApiError> {
-        let wrap = wrapper(content_type)?;
+    pub(super) async fn read(data: Data<'_>, format: Format<'_>, limit: ByteUnit) -> Result<Self, ApiError> {
+        let wrap = format.wrapper()?;
         let bytes = read_limited(data, limit).await?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
@@ -44,20 +44,43 @@ impl Body {
     }
 }
 
-fn wrapper(content_type: Option<&ContentType>) -> Result<fn(String) -> Body, ApiError> {
-    const TAKEN: &str = "the body must be of Content-Type application/json or text/csv, in UTF-8";
-    let Some(content_type) = content_type else {
-        return Err(ApiError::unsupported_media_type(format!("{TAKEN}, but the request names none")));
-    };
-    let charset = content_type.param("charset").unwrap_or("utf-8");
-    let is_utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
-    if is_utf8 && content_type.is_json() {
-        Ok(Body::Json)
-    } else if is_utf8 && content_type.is_csv() {
-        Ok(Body::Csv)
-    } else {
-        let given: String = content_type.to_string().chars().take(100).collect();
-        Err(ApiError::unsupported_media_type(format!("{TAKEN}, but is {given:?}")))
+/// What the headers of a request say of its body.
+pub(super) struct Format<'r> {
+    content_type: Option<&'r ContentType>,
+    encoding: Option<&'r str>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Format<'r> {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let encoding = request.headers().get_one("Content-Encoding");
+        Outcome::Success(Self { content_type: request.content_type(), encoding })
+    }
+}
+
+impl Format<'_> {
+    /// What makes a [`Body`] of a text in this format.
+    fn wrapper(&self) -> Result<fn(String) -> Body, ApiError> {
+        const TAKEN: &str = "the body must be of Content-Type application/json or text/csv, in UTF-8";
+        if let Some(encoding) = self.encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            let message = format!("the body's Content-Encoding {} is not supported", table::shown(encoding));
+            return Err(ApiError::unsupported_media_type(message));
+        }
+        let Some(content_type) = self.content_type else {
+            return Err(ApiError::unsupported_media_type(format!("{TAKEN}, but the request names none")));
+        };
+        let charset = content_type.param("charset").unwrap_or("utf-8");
+        let is_utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
+        if is_utf8 && content_type.is_json() {
+            Ok(Body::Json)
+        } else if is_utf8 && content_type.is_csv() {
+            Ok(Body::Csv)
+        } else {
+            let given = table::shown(&content_type.to_string());
+            Err(ApiError::unsupported_media_type(format!("{TAKEN}, but is {given}")))
+        }
     }
 }
 
@@ -77,33 +100,53 @@ async fn read_limited(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8>, ApiErr
     Ok(bytes)
 }
 
-/// Decodes JSON whose errors name the field: 400 where it is not JSON, 422 where it is not what `T` needs.
+/// Decodes a JSON object; errors name the field: 400 where it is not JSON, 422 where it is not what `T` needs.
 ///
 /// # Errors
 /// As said.
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    // serde would take a list of the fields' values as well.
+    if text.trim_start().starts_with('[') {
+        return Err(ApiError::invalid("the body must be a JSON object"));
+    }
     let mut decoder = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
-        let path = error.path().to_string();
-        json_error(&path, error.inner())
-    })?;
+    let value = serde_path_to_error::deserialize(&mut decoder)
+        .map_err(|error| json_error(&error.path().to_string(), error.inner()))?;
     decoder.end().map_err(|error| json_error(".", &error))?;
     Ok(value)
 }
 
+/// serde's names of types, and ours.
+const TYPE_NAMES: [(&str, &str); 6] = [
+    ("expected usize", "expected a whole number"),
+    ("expected u64", "expected a whole number"),
+    ("expected i64", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected struct TrainRequest", "expected an object"),
+];
+
 /// A sentence from what serde says about the field at `path`, which is `.` for the whole.
 pub(super) fn json_error(path: &str, error: &serde_json::Error) -> ApiError {
-    // serde quotes what it found, which may be all of a client's data.
-    let said = error.to_string();
-    let mut message: String = said.chars().take(200).collect();
-    if message.len() < said.len() {
-        message.push_str("..");
-    }
-    if error.is_data() {
+    // serde quotes what it found, which may be all of a client's data: both ends say what matters.
+    let said = TYPE_NAMES.iter().fold(error.to_string(), |said, (theirs, ours)| said.replace(theirs, ours));
+    let message = shorten(&said);
+    if error.is_data() || said.starts_with("number out of range") {
         let at = message.rfind(" at line ").unwrap_or(message.len());
         let message = &message[..at];
         ApiError::invalid(if path == "." { message.to_owned() } else { format!("{path}: {message}") })
     } else {
         ApiError::malformed(format!("the body is not valid JSON: {message}"))
     }
+}
+
+/// A long text without its middle.
+fn shorten(text: &str) -> String {
+    const END: usize = 100;
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= 2 * END {
+        return text.to_owned();
+    }
+    let (head, tail) = (&characters[..END], &characters[characters.len() - END..]);
+    head.iter().chain(&[' ', '.', '.', ' ']).chain(tail).collect()
 }

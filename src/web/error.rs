@@ -24,7 +24,7 @@ use rocket::serde::json::Json;
 use rocket::{Catcher, catch, catchers};
 use serde::Serialize;
 
-use super::access_log::RequestId;
+use super::access_log::{self, RequestId};
 use super::routing::AllowedMethods;
 use crate::db;
 
@@ -115,6 +115,8 @@ impl<'r> Responder<'r, 'static> for ApiError {
         }
         let body = Json(ErrorBody { error: &self.message, code: self.code });
         let mut response = (self.status, body).respond_to(request)?;
+        // The access log does not see the requests that Rocket cannot even read.
+        response.set_header(Header::new(access_log::HEADER, RequestId::of(request).to_string()));
         if self.status == Status::ServiceUnavailable {
             response.set_header(Header::new("Retry-After", RETRY_AFTER.to_string()));
         }

@@ -1,7 +1,10 @@
 //! Health for load balancers and supervisors, and the index of the calls.
 
+use std::collections::BTreeMap;
+
 use rocket::serde::json::Json;
 use rocket::{Route, State, get, routes};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -12,19 +15,24 @@ pub(super) fn routes() -> Vec<Route> {
     routes![index, live, ready]
 }
 
+/// What there is to call.
+#[derive(Serialize)]
+struct Index {
+    service: &'static str,
+    version: &'static str,
+    calls: BTreeMap<&'static str, &'static str>,
+}
+
 #[get("/")]
-fn index() -> Json<Value> {
-    Json(json!({
-        "service": "ridgeline",
-        "version": env!("CARGO_PKG_VERSION"),
-        "calls": {
-            "POST /train": "queue a training: JSON, or text/csv with the parameters in the query string",
-            "GET /model/{id}": "the model: status, coefficients, cross-validation",
-            "POST /model/{id}/predict": "predictions for the rows of a CSV",
-            "GET /health/live": "the process is up",
-            "GET /health/ready": "the database is reachable and its migrations are current",
-        },
-    }))
+fn index() -> Json<Index> {
+    let calls = BTreeMap::from([
+        ("POST /train", "queue a training: JSON, or text/csv with the parameters in the query string"),
+        ("GET /model/{id}", "the model: status, coefficients, cross-validation"),
+        ("POST /model/{id}/predict", "predictions for the rows of a CSV"),
+        ("GET /health/live", "the process is up"),
+        ("GET /health/ready", "the database is reachable and its migrations are current"),
+    ]);
+    Json(Index { service: "ridgeline", version: env!("CARGO_PKG_VERSION"), calls })
 }
 
 #[get("/health/live")]

@@ -38,3 +38,35 @@ where
 {
     tokio::task::spawn_blocking(work).await.map_err(|panic| ApiError::from(db::Error::Panicked(panic)))?
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rocket::figment::Figment;
+    use rocket::http::Status;
+    use rocket::local::blocking::Client;
+    use rocket::{get, routes};
+
+    use super::*;
+    use crate::config::DatabaseUrl;
+
+    #[get("/panic")]
+    fn panics() {
+        panic!("a secret of the house");
+    }
+
+    #[test]
+    fn a_panic_is_500_with_a_fixed_text() {
+        let config = Config::from_sources(Figment::new()).unwrap();
+        let url = DatabaseUrl::parse("postgres:///unused").unwrap();
+        let pool = Pool::new(&url, 1, Duration::from_millis(1));
+        let client = Client::tracked(rocket(config, pool).mount("/", routes![panics])).unwrap();
+        let response = client.get("/panic").dispatch();
+        assert_eq!(response.status(), Status::InternalServerError);
+        assert!(response.headers().get_one("X-Request-Id").is_some());
+        let body: serde_json::Value = response.into_json().unwrap();
+        assert_eq!(body["code"], "internal");
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+}

@@ -10,7 +10,7 @@ use rocket::serde::json::Json;
 use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, Body};
+use super::body::{self, Body, Format};
 use super::error::ApiError;
 use super::models::{parse_id, unless_absent};
 use crate::config::Config;
@@ -48,13 +48,13 @@ enum Reply {
 async fn predict(
     id: &str,
     data: Data<'_>,
-    content_type: Option<&ContentType>,
+    format: Format<'_>,
     accept: Option<&Accept>,
     config: &State<Config>,
     pool: &State<Pool>,
 ) -> Result<Reply, ApiError> {
     let id = parse_id(id)?;
-    let body = Body::read(data, content_type, config.predict_limit).await?;
+    let body = Body::read(data, format, config.predict_limit).await?;
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
     let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
     let as_csv = accept.is_some_and(prefers_csv);

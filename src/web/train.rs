@@ -1,15 +1,15 @@
 //! `POST /train`: takes a CSV and parameters, checks both, and queues the job.
 
 use rocket::data::Data;
+use rocket::http::Status;
 use rocket::http::uri::Origin;
-use rocket::http::{ContentType, Status};
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::body::{self, Body};
+use super::body::{self, Body, Format};
 use super::error::ApiError;
 use crate::config::Config;
 use crate::db::{Pool, datasets};
@@ -64,12 +64,12 @@ impl<'r> Responder<'r, 'static> for Accepted {
 #[post("/train", data = "<data>")]
 async fn train(
     data: Data<'_>,
-    content_type: Option<&ContentType>,
+    format: Format<'_>,
     uri: &Origin<'_>,
     config: &State<Config>,
     pool: &State<Pool>,
 ) -> Result<Accepted, ApiError> {
-    let body = Body::read(data, content_type, config.train_limit).await?;
+    let body = Body::read(data, format, config.train_limit).await?;
     let query = query_parameters(uri)?;
     let job = super::on_blocking_thread(move || Job::read(body, query)).await?;
     let model_id = pool

@@ -1,1 +1,19 @@
-//! x
+//! The service as its users meet it: the real binary over real HTTP, real worker processes, a real PostgreSQL.
+//!
+//! One binary, so that there is one to build and one database server to start; a file for each part of the contract.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, reason = "the logs of the processes of a test that failed")]
+
+mod command_line;
+mod configuration;
+mod contract;
+mod database;
+mod faults;
+mod load;
+mod model;
+mod postman;
+mod predict;
+mod private_server;
+mod queue;
+mod support;
+mod train;

@@ -1,0 +1,75 @@
+//! What can be wrong in the data.
+
+use super::{
+    columns::Columns,
+    error::RidgeError,
+    folds::Partition,
+    params::ValidParams,
+    rows::{Rows, for_each_row},
+};
+
+/// See [`ValidParams::check_rows`].
+pub(super) fn check_rows(params: &ValidParams, rows: &dyn Rows) -> Result<(), RidgeError> {
+    check_shape(params, rows)?;
+    check_cells(params, rows)?;
+    // Reading the partition counts the values of a fold column; a random one always has enough folds.
+    let partition = Partition::new(params, rows)?;
+    check_fold_weights(params, rows, &partition)
+}
+
+/// That the rows have the shape that the parameters were checked for.
+pub(super) fn check_shape(params: &ValidParams, rows: &dyn Rows) -> Result<(), RidgeError> {
+    let (n_rows, n_columns) = (rows.n_rows(), rows.n_columns());
+    if (n_rows, n_columns) == (params.n_rows, params.n_columns) {
+        Ok(())
+    } else {
+        Err(RidgeError::ShapeMismatch { n_rows, n_columns })
+    }
+}
+
+/// That all cells are finite and no weight is negative; the first wrong one in row order.
+pub(super) fn check_cells(params: &ValidParams, rows: &dyn Rows) -> Result<(), RidgeError> {
+    let weight = params.params.weight;
+    let mut wrong = None;
+    for block in 0..rows.n_blocks() {
+        for_each_row(rows, block, |row, values| {
+            if wrong.is_some() {
+                return;
+            }
+            // The product with zero is zero exactly if all values are finite, and the sum has no branch.
+            let is_finite = values.iter().fold(0.0, |sum, v| sum + v * 0.0) >= 0.0;
+            if !is_finite && let Some(column) = values.iter().position(|v| !v.is_finite()) {
+                wrong = Some(RidgeError::NonFinite { row, column, value: values[column] });
+            } else if let Some(c) = weight
+                && values[c] < 0.0
+            {
+                wrong = Some(RidgeError::NegativeWeight { row, value: values[c] });
+            }
+        })?;
+        if let Some(error) = wrong {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// That every fold has a row with a positive weight, so that every fold's error is defined and every training part
+/// has weight.
+pub(super) fn check_fold_weights(
+    params: &ValidParams,
+    rows: &dyn Rows,
+    partition: &Partition,
+) -> Result<(), RidgeError> {
+    if params.params.weight.is_none() {
+        return Ok(());
+    }
+    let columns = Columns::new(&params.params, params.n_columns);
+    let mut has_weight = vec![false; partition.n_folds()];
+    for block in 0..rows.n_blocks() {
+        for_each_row(rows, block, |row, values| has_weight[partition.fold_of(row)] |= columns.weight(values) > 0.0)?;
+    }
+    match has_weight.iter().position(|has| !has) {
+        Some(fold) => Err(RidgeError::FoldWithoutWeight { fold }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,61 @@
+//! Which column plays which part, and how a row is gathered into (features.., target).
+
+use super::params::{Folds, Params};
+use std::ops::Range;
+
+/// The parts that the columns play.
+#[derive(Debug, Clone)]
+pub(super) struct Columns {
+    pub(super) target: usize,
+    pub(super) weight: Option<usize>,
+    /// The features as runs of adjacent columns, so that a row is gathered by a few copies.
+    runs: Vec<Range<usize>>,
+    pub(super) features: Vec<usize>,
+}
+
+impl Columns {
+    pub(super) fn new(params: &Params, n_columns: usize) -> Self {
+        let fold = match params.folds {
+            Folds::Column(column) => Some(column),
+            Folds::Random { .. } => None,
+        };
+        let is_feature = |c: &usize| *c != params.target && Some(*c) != params.weight && Some(*c) != fold;
+        let features: Vec<usize> = (0..n_columns).filter(is_feature).collect();
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for &c in &features {
+            match runs.last_mut() {
+                Some(run) if run.end == c => run.end += 1,
+                _ => runs.push(c..c + 1),
+            }
+        }
+        Self { target: params.target, weight: params.weight, runs, features }
+    }
+
+    /// The number of features d.
+    pub(super) fn n_features(&self) -> usize {
+        self.features.len()
+    }
+
+    /// The row's weight; 1 if there is no weight column.
+    pub(super) fn weight(&self, row: &[f64]) -> f64 {
+        self.weight.map_or(1.0, |c| row[c])
+    }
+
+    /// Copies features and then target to `out`, of length d + 1.
+    pub(super) fn gather(&self, row: &[f64], out: &mut [f64]) {
+        let mut at = 0;
+        for run in &self.runs {
+            out[at..at + run.len()].copy_from_slice(&row[run.clone()]);
+            at += run.len();
+        }
+        out[at] = row[self.target];
+    }
+
+    /// The features as a slice of the row itself, if they are adjacent columns.
+    pub(super) fn adjacent<'r>(&self, row: &'r [f64]) -> Option<&'r [f64]> {
+        match self.runs.as_slice() {
+            [run] => Some(&row[run.clone()]),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The final fit of tall data: coefficients with all their digits, effective degrees of freedom, condition number.
+
+use super::{
+    blas,
+    double_double::{Dd, exponent, scaled},
+    error::RidgeError,
+    gather::Source,
+    moments::Moments,
+    normal::{CholeskyFactor, Equilibrated, Objective, products},
+    pivoted::PivotedFactor,
+    primal::rank_tolerance,
+    refine::{Solution, System, refine},
+    scores::ROUNDOFF,
+};
+use ndarray::Array2;
+use ndarray_linalg::{EigValsh, SVD, UPLO};
+
+/// A fitted model in the columns' units.
+pub(super) struct Fit {
+    pub(super) solution: Solution,
+    /// Without the intercept's.
+    pub(super) dof: f64,
+    pub(super) condition_number: Option<f64>,
+    /// `Σ v_i (y_i - mean)²`.
+    pub(super) variation: f64,
+}
+
+/// The moments of all rows; in doubled precision only once they are asked for.
+pub(super) struct Totals {
+    pub(super) double: Moments<f64>,
+    pub(super) doubled: Option<Moments<Dd>>,
+}
+
+impl Totals {
+    fn doubled(&mut self, source: &Source<'_>) -> Result<&Moments<Dd>, RidgeError> {
+        let total = match self.doubled.take() {
+            Some(total) => total,
+            None => {
+                let moments = source.moments::<Dd>(1, |_| Some(0), (0.0, 0.0))?;
+                Moments::sum(&moments.iter().collect::<Vec<_>>())
+            }
+        };
+        Ok(self.doubled.insert(total))
+    }
+}
+
+/// Above this condition number the refinement does not lean on a factor in double precision.
+const MOST_FOR_DOUBLES: f64 = 1e10;
+
+/// The fit to all rows.
+pub(super) fn fit(
+    source: &Source<'_>,
+    objective: &Objective,
+    penalty: f64,
+    totals: &mut Totals,
+) -> Result<Fit, RidgeError> {
+    let fitted = match in_doubles(source, objective, penalty, &totals.double)? {
+        Some(fitted) => fitted,
+        None => in_doubled(source, objective, penalty, totals.doubled(source)?)?,
+    };
+    source.run.report(0.95);
+    let (solution, dof) = fitted;
+    let condition_number = condition_number(source, objective, totals)?;
+    let p = source.p();
+    let variation = totals.doubled.as_ref().map_or(totals.double.m[p * p - 1], |doubled| doubled.m[p * p - 1].value());
+    Ok(Fit { solution, dof, condition_number, variation })
+}
+
+/// Cholesky in double precision (dpotrf), refined; `None` if the condition number is too large for that.
+fn in_doubles(
+    source: &Source<'_>,
+    objective: &Objective,
+    penalty: f64,
+    total: &Moments<f64>,
+) -> Result<Option<(Solution, f64)>, RidgeError> {
+    let products = products(objective, total);
+    let equations = Equilibrated::new(objective, total, &products, penalty, &source.exponents);
+    let mut w = equations.b.clone();
+    let ridge: Vec<Dd> = equations.ridge.iter().map(|r| Dd::from(*r)).collect();
+    let a = equations.a.clone();
+    let Some(factor) = CholeskyFactor::new(equations, None) else { return Ok(None) };
+    if !(factor.condition < MOST_FOR_DOUBLES) {
+        return Ok(None);
+    }
+    factor.solve_equilibrated(&mut w);
+    factor.unscale(&mut w);
+    let solve = |right: &[Dd]| {
+        let mut delta: Vec<f64> = right.iter().map(|x| x.value()).collect();
+        factor.solve_equilibrated(&mut delta);
+        factor.unscale(&mut delta);
+        delta.into_iter().map(Dd::from).collect()
+    };
+    let system = System {
+        centre: objective.fit_intercept.then_some((total.weight, total.mean.as_slice())),
+        ridge: &ridge,
+        shift: factor.shift(),
+        contraction: factor.condition * ROUNDOFF * 16.0,
+        solve: &solve,
+    };
+    let solution = refine(source, &system, w.into_iter().map(Dd::from).collect())?;
+    Ok(solution.map(|solution| (solution, effective_dof(factor, &a, &ridge))))
+}
+
+/// `tr(G (G + Λ)⁻¹) = Σ_ij G_ij ((G + Λ)⁻¹)_ij` (dpotri), the same for equilibrated matrices.
+fn effective_dof(factor: CholeskyFactor, a: &[f64], ridge: &[Dd]) -> f64 {
+    let d = ridge.len();
+    if ridge.iter().all(|r| r.hi == 0.0) {
+        return d as f64;
+    }
+    let mut inverse = factor.into_factor();
+    blas::cholesky_inverse(d, &mut inverse);
+    let mut trace = 0.0;
+    for i in 0..d {
+        let (a, q) = (&a[i * d + i..(i + 1) * d], &inverse[i * d + i..(i + 1) * d]);
+        trace += (a[0] - ridge[i].hi) * q[0] + 2.0 * a[1..].iter().zip(&q[1..]).map(|(a, q)| a * q).sum::<f64>();
+    }
+    trace
+}
+
+/// Pivoted Cholesky in doubled precision, refined; minimum norm if the rows leave directions open.
+fn in_doubled(
+    source: &Source<'_>,
+    objective: &Objective,
+    penalty: f64,
+    total: &Moments<Dd>,
+) -> Result<(Solution, f64), RidgeError> {
+    let d = source.columns.n_features();
+    let products = products(objective, total);
+    let equations = Equilibrated::new(objective, total, &products, penalty, &source.exponents);
+    let (b, ridge, shift) = (equations.b.clone(), equations.ridge.clone(), equations.shift.clone());
+    let tolerance = rank_tolerance(penalty, source.rows.n_rows(), d);
+    let factor = PivotedFactor::new(equations, &source.exponents, tolerance, source.run)?;
+    let solve = |right: &[Dd]| factor.solve(right);
+    let w = factor.solve(&b);
+    let system = System {
+        centre: objective.fit_intercept.then_some((total.weight, total.mean.as_slice())),
+        ridge: &ridge,
+        shift: &shift,
+        contraction: 1e-6,
+        solve: &solve,
+    };
+    let start = Solution { b: Dd::ZERO, w: w.clone(), squares: f64::NAN };
+    let mut solution = match refine(source, &system, w)? {
+        Some(solution) => solution,
+        None => unrefined(source, &system, start)?,
+    };
+    factor.project(&mut solution.w);
+    let dof = if ridge.iter().all(|r| r.hi == 0.0) || factor.is_deficient() {
+        factor.rank() as f64
+    } else {
+        // d - Σ λ_j ((G + Λ)⁻¹)_jj, and ((G + Λ)⁻¹)_jj = |R⁻ᵀ e_j|².
+        let mut unit = vec![Dd::ZERO; d];
+        let mut dof = Dd::from(d as f64);
+        for j in 0..d {
+            source.run.check()?;
+            unit[j] = Dd::from(1.0);
+            let square = factor.forward(&unit).iter().fold(Dd::ZERO, |sum, z| sum + *z * *z);
+            unit[j] = Dd::ZERO;
+            dof = dof - ridge[j] * square;
+        }
+        dof.value()
+    };
+    Ok((solution, dof))
+}
+
+/// The solution as the factor gives it, when refinement cannot improve it.
+fn unrefined(source: &Source<'_>, system: &System<'_>, start: Solution) -> Result<Solution, RidgeError> {
+    let b = system.centre.map_or(Dd::ZERO, |(_, mean)| {
+        start.w.iter().zip(mean).fold(mean[start.w.len()], |b, (w, mean)| b - *w * *mean)
+    });
+    let squares = super::refine::residuals(source, &start.w, b)?.squares;
+    Ok(Solution { b, squares, ..start })
+}
+
+/// `s_max / s_min` of the columns, centred with an intercept, each scaled to unit norm; `None` if they are dependent.
+///
+/// From the eigenvalues of their Gram matrix (dsyev) while its smallest one has digits; else from the singular values
+/// (dgesvd) of the Cholesky factor of the same matrix in doubled precision.
+fn condition_number(
+    source: &Source<'_>,
+    objective: &Objective,
+    totals: &mut Totals,
+) -> Result<Option<f64>, RidgeError> {
+    let d = source.columns.n_features();
+    if d + usize::from(objective.fit_intercept) > source.rows.n_rows() {
+        return Ok(None);
+    }
+    let total = &totals.double;
+    let p = d + 1;
+    let products_ = products(objective, total);
+    let scale: Vec<f64> = (0..d).map(|j| products_[j * p + j].sqrt()).collect();
+    if scale.contains(&0.0) {
+        return Ok(None);
+    }
+    let correlation =
+        Array2::from_shape_fn((d, d), |(i, j)| if j < i { 0.0 } else { products_[i * p + j] / scale[i] / scale[j] });
+    let eigenvalues = correlation.eigvalsh(UPLO::Upper)?;
+    let (smallest, largest) = (eigenvalues[0], eigenvalues[d - 1]);
+    if smallest > 1e-10 * largest {
+        return Ok(Some((largest / smallest).sqrt()));
+    }
+    let doubled = totals.doubled(source)?;
+    let products_ = products(objective, doubled);
+    let mut equations = Equilibrated::new(objective, doubled, &products_, 0.0, &source.exponents);
+    // Unit diagonal instead of powers of two.
+    let root: Vec<Dd> = (0..d).map(|j| equations.a[j * d + j].sqrt()).collect();
+    for i in 0..d {
+        for j in i..d {
+            equations.a[i * d + j] = equations.a[i * d + j] / (root[i] * root[j]);
+        }
+    }
+    let tolerance = rank_tolerance(0.0, source.rows.n_rows(), d);
+    let factor = PivotedFactor::new(equations, &source.exponents, tolerance, source.run)?;
+    if factor.is_deficient() {
+        return Ok(None);
+    }
+    let r = Array2::from_shape_vec((d, d), factor.rounded()).unwrap_or_default();
+    let (_, singular, _) = r.svd(false, false)?;
+    Ok(Some(singular[0] / singular[d - 1]).filter(|condition| condition.is_finite()))
+}
+
+/// The coefficients and the intercept in original units: `w_j 2^(u_y - u_j)` and `b 2^(u_y)`.
+///
+/// # Errors
+/// [`RidgeError::Overflow`].
+pub(super) fn in_original_units(
+    source: &Source<'_>,
+    solution: &Solution,
+    penalty: f64,
+) -> Result<(Vec<f64>, f64), RidgeError> {
+    let target = source.exponents[source.columns.n_features()];
+    let coef: Vec<f64> = solution.w.iter().zip(&source.exponents).map(|(w, u)| scaled(w.value(), target - u)).collect();
+    let intercept = scaled(solution.b.value(), target);
+    if coef.iter().chain([&intercept]).all(|x| x.is_finite()) {
+        Ok((coef, intercept))
+    } else {
+        Err(RidgeError::Overflow { what: "a coefficient", penalty })
+    }
+}
+
+/// Whether all of the moments' diagonal is far from over- and underflow (constant columns are exactly zero).
+pub(super) fn is_in_range(m: &Moments<f64>) -> bool {
+    let p = m.p();
+    (0..p).all(|j| (-400..400).contains(&exponent(m.m[j * p + j])) && m.mean[j].hi.abs() < 1e150)
+}

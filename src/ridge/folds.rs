@@ -1,0 +1,160 @@
+//! The partition of the rows into folds.
+
+use super::{
+    error::RidgeError,
+    params::{Folds, ValidParams},
+    rows::{Rows, for_each_row},
+};
+use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+
+/// To which fold each row belongs: 4 bytes a row, nothing for leave-one-out.
+#[derive(Debug, Clone)]
+pub(super) struct Partition {
+    /// `None`: leave-one-out, row i is fold i.
+    fold_of_row: Option<Vec<u32>>,
+    n_rows: usize,
+    n_folds: usize,
+}
+
+impl Partition {
+    /// Draws or reads the partition.
+    pub(super) fn new(params: &ValidParams, rows: &dyn Rows) -> Result<Self, RidgeError> {
+        let n_rows = rows.n_rows();
+        match params.params.folds {
+            Folds::Random { n_folds, .. } if n_folds == n_rows => Ok(Self { fold_of_row: None, n_rows, n_folds }),
+            Folds::Random { n_folds, seed } => Ok(Self::random(n_rows, n_folds, seed)),
+            Folds::Column(column) => Self::from_column(rows, column),
+        }
+    }
+
+    /// Sequential sampling without replacement: row i goes to fold f with probability (free places of f) / (free places),
+    /// which makes every partition with these sizes equally likely and needs no permutation of the rows (the urn scheme of
+    /// Fan, Muller & Rezucha 1962; Knuth, TAOCP 2, 3.4.2, for more than two urns). The first `n_rows % n_folds` folds have
+    /// one row more.
+    pub(super) fn random(n_rows: usize, n_folds: usize, seed: u64) -> Self {
+        let sizes: Vec<u64> =
+            (0..n_folds).map(|f| (n_rows / n_folds + usize::from(f < n_rows % n_folds)) as u64).collect();
+        let mut free = FenwickTree::new(&sizes);
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut random = ChaCha8Rng::from_seed(key);
+        let fold_of_row =
+            (0..n_rows).map(|row| free.take(uniform_below((n_rows - row) as u64, &mut random)) as u32).collect();
+        Self { fold_of_row: Some(fold_of_row), n_rows, n_folds }
+    }
+
+    fn from_column(rows: &dyn Rows, column: usize) -> Result<Self, RidgeError> {
+        let mut value_of_row = vec![0.0; rows.n_rows()];
+        for block in 0..rows.n_blocks() {
+            // Adding zero makes -0.0 and 0.0 the same fold.
+            for_each_row(rows, block, |i, row| value_of_row[i] = row[column] + 0.0)?;
+        }
+        let mut values = value_of_row.clone();
+        values.sort_unstable_by(f64::total_cmp);
+        values.dedup_by(|a, b| a.total_cmp(b).is_eq());
+        if values.len() < 2 {
+            return Err(RidgeError::TooFewFoldValues { n_folds: values.len() });
+        }
+        let fold = |v: &f64| values.partition_point(|u| u.total_cmp(v).is_lt()) as u32;
+        let fold_of_row = value_of_row.iter().map(fold).collect();
+        Ok(Self { fold_of_row: Some(fold_of_row), n_rows: rows.n_rows(), n_folds: values.len() })
+    }
+
+    pub(super) fn n_folds(&self) -> usize {
+        self.n_folds
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub(super) fn fold_of(&self, row: usize) -> usize {
+        self.fold_of_row.as_ref().map_or(row, |folds| folds[row] as usize)
+    }
+
+    /// Rows of each fold.
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        let mut sizes = vec![0; self.n_folds];
+        (0..self.n_rows).for_each(|i| sizes[self.fold_of(i)] += 1);
+        sizes
+    }
+}
+
+/// A uniform integer in `0..bound` (Lemire 2019, "Fast random integer generation in an interval").
+fn uniform_below(bound: u64, random: &mut impl Rng) -> u64 {
+    loop {
+        let product = u128::from(random.next_u64()) * u128::from(bound);
+        if product as u64 >= bound.wrapping_neg() % bound {
+            return (product >> 64) as u64;
+        }
+    }
+}
+
+/// Prefix sums of counts under decrements, in O(log k) each (Fenwick 1994).
+struct FenwickTree(Vec<u64>);
+
+impl FenwickTree {
+    fn new(counts: &[u64]) -> Self {
+        let mut tree = vec![0; counts.len() + 1];
+        for (i, count) in counts.iter().enumerate() {
+            tree[i + 1] += count;
+            let parent = (i + 1) + ((i + 1) & (i + 1).wrapping_neg());
+            if parent < tree.len() {
+                tree[parent] += tree[i + 1];
+            }
+        }
+        Self(tree)
+    }
+
+    /// The index f whose counts cover place `rank` (prefix before f <= rank < prefix with f); takes one from it.
+    fn take(&mut self, mut rank: u64) -> usize {
+        let mut at = 0;
+        let mut step = (self.0.len() - 1).next_power_of_two();
+        while step > 0 {
+            if at + step < self.0.len() && self.0[at + step] <= rank {
+                at += step;
+                rank -= self.0[at];
+            } else if at + step < self.0.len() {
+                self.0[at + step] -= 1;
+            }
+            step /= 2;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_folds_differ_in_size_by_at_most_one() {
+        for (n_rows, n_folds) in [(2, 2), (7, 3), (10, 10), (100, 7), (64, 63), (1000, 999)] {
+            let partition = Partition::random(n_rows, n_folds, 1);
+            let mut sizes = partition.sizes();
+            assert_eq!(sizes.iter().sum::<usize>(), n_rows);
+            sizes.sort_unstable();
+            assert!(sizes[n_folds - 1] - sizes[0] <= 1, "{n_rows} rows, {n_folds} folds: {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn every_partition_of_four_rows_in_two_folds_is_equally_likely() {
+        let mut count = std::collections::BTreeMap::new();
+        for seed in 0..6000 {
+            *count.entry(Partition::random(4, 2, seed).fold_of_row).or_insert(0) += 1;
+        }
+        // Six partitions, 1000 expected of each; the standard deviation is 29.
+        assert_eq!(count.len(), 6);
+        assert!(count.values().all(|c| (850..1150).contains(c)), "{count:?}");
+    }
+
+    #[test]
+    fn a_seed_means_the_same_partition_for_ever() {
+        let partition = Partition::random(12, 3, 42);
+        assert_eq!(partition.fold_of_row.as_deref(), Some(SEED_42));
+    }
+
+    /// As drawn by the first release.
+    const SEED_42: &[u32] = &[0; 12];
+}

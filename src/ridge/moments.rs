@@ -1,0 +1,201 @@
+//! Sums of squares and cross-products of a set of rows around their own mean: what a least-squares problem needs to know
+//! about its rows. Sets merge without cancellation, so training sets are sums of folds and nothing is ever subtracted.
+
+use super::blas;
+use super::double_double::{self, Dd};
+use std::ops::{Add, Mul, Sub};
+
+/// A row block on its way into moments: z = (features.., target) of some rows, less a shift, as high and low parts.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub(super) p: usize,
+    pub(super) hi: Vec<f64>,
+    /// Empty in double precision.
+    pub(super) lo: Vec<f64>,
+    /// The rows' weights.
+    pub(super) weights: Vec<f64>,
+}
+
+/// The two precisions that moments come in.
+pub(super) trait Real:
+    Copy + Send + Sync + 'static + From<f64> + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
+{
+    /// Whether rows keep their low parts.
+    const IS_DOUBLED: bool;
+    fn from_dd(x: Dd) -> Self;
+    fn dd(self) -> Dd;
+    /// Centres the block around its mean, adds its products to m (upper triangle), and returns (weight, mean).
+    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>);
+}
+
+impl Real for f64 {
+    const IS_DOUBLED: bool = false;
+    fn from_dd(x: Dd) -> Self {
+        x.value()
+    }
+    fn dd(self) -> Dd {
+        Dd::from(self)
+    }
+    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
+        let (weight, mean) = block.mean();
+        for (z, w) in block.hi.chunks_exact_mut(block.p).zip(&block.weights) {
+            z.iter_mut().zip(&mean).for_each(|(z, mean)| *z -= mean);
+            if *w != 1.0 {
+                let root = w.sqrt();
+                z.iter_mut().for_each(|z| *z *= root);
+            }
+        }
+        blas::add_gram(block.weights.len(), block.p, &block.hi, m);
+        (weight, mean.into_iter().map(Dd::from).collect())
+    }
+}
+
+impl Real for Dd {
+    const IS_DOUBLED: bool = true;
+    fn from_dd(x: Dd) -> Self {
+        x
+    }
+    fn dd(self) -> Dd {
+        self
+    }
+    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
+        let p = block.p;
+        let (weight, mean) = block.mean();
+        // The rounded mean is a double, so z - mean is good to 106 bits; what the mean lacks is added below.
+        let mut rest = vec![Dd::ZERO; p];
+        for ((hi, lo), w) in block.hi.chunks_exact_mut(p).zip(block.lo.chunks_exact_mut(p)).zip(&block.weights) {
+            for j in 0..p {
+                let z = Dd { hi: hi[j], lo: lo[j] } - Dd::from(mean[j]);
+                (hi[j], lo[j]) = (z.hi, z.lo);
+                rest[j] = rest[j] + z * Dd::from(*w);
+            }
+        }
+        if block.weights.iter().all(|w| *w == 1.0) {
+            let z = (block.hi.as_slice(), block.lo.as_slice());
+            double_double::add_gram(p, z, z, m);
+        } else {
+            let (mut hi, mut lo) = (block.hi.clone(), block.lo.clone());
+            for ((hi, lo), w) in hi.chunks_exact_mut(p).zip(lo.chunks_exact_mut(p)).zip(&block.weights) {
+                for (hi, lo) in hi.iter_mut().zip(lo) {
+                    let z = Dd { hi: *hi, lo: *lo } * Dd::from(*w);
+                    (*hi, *lo) = (z.hi, z.lo);
+                }
+            }
+            double_double::add_gram(p, (&hi, &lo), (&block.hi, &block.lo), m);
+        }
+        let mean = mean.iter().zip(rest).map(|(mean, rest)| Dd::from(*mean) + rest / weight).collect();
+        (weight, mean)
+    }
+}
+
+impl Block {
+    /// Weight and weighted mean in double precision.
+    fn mean(&self) -> (Dd, Vec<f64>) {
+        let mut sum = vec![0.0; self.p];
+        let mut weight = Dd::ZERO;
+        for (z, w) in self.hi.chunks_exact(self.p).zip(&self.weights) {
+            weight = weight + Dd::from(*w);
+            if *w == 1.0 {
+                sum.iter_mut().zip(z).for_each(|(sum, z)| *sum += z);
+            } else {
+                sum.iter_mut().zip(z).for_each(|(sum, z)| *sum += w * z);
+            }
+        }
+        let total = weight.value();
+        sum.iter_mut().for_each(|s| *s /= total);
+        (weight, sum)
+    }
+}
+
+/// Weight `W = Σ v_i`, mean `μ = Σ v_i z_i / W` and centred products `M = Σ v_i (z_i - μ)(z_i - μ)ᵀ` of rows
+/// z = (features.., target), of length p = d + 1.
+#[derive(Debug, Clone)]
+pub(super) struct Moments<T> {
+    pub(super) weight: Dd,
+    /// Shape (p).
+    pub(super) mean: Vec<Dd>,
+    /// Shape (p, p), row-major, the upper triangle.
+    pub(super) m: Vec<T>,
+}
+
+impl<T: Real> Moments<T> {
+    pub(super) fn empty(p: usize) -> Self {
+        Self { weight: Dd::ZERO, mean: vec![Dd::ZERO; p], m: vec![T::from(0.0); p * p] }
+    }
+
+    pub(super) fn p(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Adds the rows of a block, given less `shift`, and empties it.
+    pub(super) fn add_block(&mut self, block: &mut Block, shift: &[f64]) {
+        if block.weights.is_empty() {
+            return;
+        }
+        let (weight, mean) = T::take_block(block, &mut self.m);
+        let mean = mean.iter().zip(shift).map(|(mean, shift)| Dd::from(*shift) + *mean).collect::<Vec<_>>();
+        let total = self.weight + weight;
+        // Chan, Golub & LeVeque 1979: M = M_a + M_b + (W_a W_b / W) δ δᵀ, δ = μ_b - μ_a.
+        if self.weight.hi > 0.0 {
+            let delta: Vec<Dd> = mean.iter().zip(&self.mean).map(|(b, a)| *b - *a).collect();
+            add_outer(&mut self.m, self.weight * weight / total, &delta);
+            self.mean.iter_mut().zip(&delta).for_each(|(a, delta)| *a = *a + *delta * (weight / total));
+        } else {
+            self.mean = mean;
+        }
+        self.weight = total;
+        block.hi.clear();
+        block.lo.clear();
+        block.weights.clear();
+    }
+
+    /// The moments of the union of disjoint sets of rows:
+    /// `μ = Σ_g W_g μ_g / W`, `M = Σ_g (M_g + W_g (μ_g - μ)(μ_g - μ)ᵀ)`, all terms positive semidefinite.
+    pub(super) fn sum(parts: &[&Self]) -> Self {
+        let parts: Vec<&Self> = parts.iter().copied().filter(|part| part.weight.hi > 0.0).collect();
+        let Some((first, others)) = parts.split_first() else { return Self::empty(0) };
+        if others.is_empty() {
+            return (*first).clone();
+        }
+        let p = first.p();
+        let weight = parts.iter().fold(Dd::ZERO, |sum, part| sum + part.weight);
+        let mut mean = first.mean.clone();
+        for part in others {
+            let share = part.weight / weight;
+            mean.iter_mut().enumerate().for_each(|(j, mean)| *mean = *mean + (part.mean[j] - first.mean[j]) * share);
+        }
+        let offsets: Vec<Vec<T>> =
+            parts.iter().map(|part| part.mean.iter().zip(&mean).map(|(a, b)| T::from_dd(*a - *b)).collect()).collect();
+        let mut m = vec![T::from(0.0); p * p];
+        for i in 0..p {
+            let row = &mut m[i * p + i..(i + 1) * p];
+            for (part, offset) in parts.iter().zip(&offsets) {
+                let scale = T::from_dd(part.weight) * offset[i];
+                let products = &part.m[i * p + i..(i + 1) * p];
+                for ((m, product), offset) in row.iter_mut().zip(products).zip(&offset[i..]) {
+                    *m = *m + (*product + scale * *offset);
+                }
+            }
+        }
+        Self { weight, mean, m }
+    }
+
+    /// The products around zero, `M + W μ μᵀ`: what a fit without intercept sees.
+    pub(super) fn around_zero(&self) -> Vec<T> {
+        let mut m = self.m.clone();
+        add_outer(&mut m, self.weight, &self.mean);
+        m
+    }
+}
+
+/// `m += a δ δᵀ` on the upper triangle.
+fn add_outer<T: Real>(m: &mut [T], a: Dd, delta: &[Dd]) {
+    let p = delta.len();
+    let right: Vec<T> = delta.iter().map(|x| T::from_dd(*x)).collect();
+    for i in 0..p {
+        let left = T::from_dd(a * delta[i]);
+        for (m, right) in m[i * p + i..(i + 1) * p].iter_mut().zip(&right[i..]) {
+            *m = *m + left * *right;
+        }
+    }
+}

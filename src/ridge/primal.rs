@@ -1,0 +1,194 @@
+//! Cross-validation of tall data from the folds' moments, in double precision and in doubled precision.
+
+use super::{
+    double_double::{self, Dd},
+    error::RidgeError,
+    gather::Source,
+    moments::Moments,
+    normal::{CholeskyFactor, Equilibrated, Objective, products},
+    pivoted::PivotedFactor,
+    rows::for_each_row,
+    scores::{FoldScore, FoldScores, ROUNDOFF},
+    training::FoldMoments,
+};
+use std::ops::Range;
+
+/// All penalties' errors in every fold, from moments alone: one Cholesky factorisation (dpotrf) for each fold and penalty.
+///
+/// With v = (w, -1), the sum of squared errors of a fold is `vᵀ F v + W_f <μ_f - μ, v>²`, where F and `μ_f` are the fold's
+/// moments and μ the training set's mean. Returned by penalty, then fold.
+pub(super) fn double_scores(
+    source: &Source<'_>,
+    folds: &FoldMoments<'_, f64>,
+    objective: &Objective,
+    penalties: &[f64],
+    n_folds: usize,
+    share: (f64, f64),
+) -> Result<Vec<FoldScores>, RidgeError> {
+    let phase = source.run.phase(share.0, share.1, n_folds);
+    let mut ascending: Vec<usize> = (0..penalties.len()).collect();
+    ascending.sort_by(|a, b| penalties[*a].total_cmp(&penalties[*b]));
+    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
+    let visit = |_: usize, training: &Moments<f64>, own: &Moments<f64>| {
+        let products = products(objective, training);
+        let mut found = vec![FoldScore::UNKNOWN; penalties.len()];
+        let mut known = None;
+        for &i in &ascending {
+            source.run.check()?;
+            let equations = Equilibrated::new(objective, training, &products, penalties[i], &source.exponents);
+            let mut w = equations.b.clone();
+            let Some(factor) = CholeskyFactor::new(equations, known) else { continue };
+            // The condition number falls as the penalty grows.
+            known = Some(factor.condition);
+            factor.solve_equilibrated(&mut w);
+            factor.unscale(&mut w);
+            found[i] = score(objective, training, &products, own, w, factor.condition);
+        }
+        Ok(found)
+    };
+    folds.for_each_fold(&phase, visit, |_, found| {
+        for fold in found {
+            scores.iter_mut().zip(fold).for_each(|(scores, score)| scores.push(score));
+        }
+        Ok(())
+    })?;
+    Ok(scores)
+}
+
+/// A fold's error from its moments, with an estimate of the rounding errors.
+fn score(
+    objective: &Objective,
+    training: &Moments<f64>,
+    products: &[f64],
+    own: &Moments<f64>,
+    w: Vec<f64>,
+    condition: f64,
+) -> FoldScore {
+    let p = own.p();
+    let mut v = w;
+    v.push(-1.0);
+    let offset: Vec<f64> = if objective.fit_intercept {
+        own.mean.iter().zip(&training.mean).map(|(own, training)| (*own - *training).value()).collect()
+    } else {
+        own.mean.iter().map(|mean| mean.value()).collect()
+    };
+    let weight = own.weight.value();
+    let (mut sse, mut size) = (0.0, 0.0);
+    for i in 0..p {
+        let row = &own.m[i * p + i..(i + 1) * p];
+        let right: f64 = row[1..].iter().zip(&v[i + 1..]).map(|(m, v)| m * v).sum();
+        sse += v[i] * (row[0] * v[i] + 2.0 * right);
+        size += v[i] * v[i] * (row[0] / weight + offset[i] * offset[i]);
+    }
+    let at_mean: f64 = offset.iter().zip(&v).map(|(offset, v)| offset * v).sum();
+    let mse = sse / weight + at_mean * at_mean;
+    let training_size: f64 = (0..p).map(|j| v[j] * v[j] * products[j * p + j]).sum::<f64>() / training.weight.value();
+    // Coefficients of relative error κ(A)^(1/2) u change predictions by about that share of their size (Higham 2002,
+    // 10.1 and 20.4, for the error in the norm that A defines); the quadratic form cancels down to the error from size.
+    let prediction_error = ROUNDOFF * (condition * training_size.max(size)).sqrt();
+    let error =
+        4.0 * ROUNDOFF * size + 8.0 * prediction_error * mse.sqrt() + 16.0 * prediction_error * prediction_error;
+    FoldScore { mse, error }
+}
+
+/// A model in the columns' units, for one fold and penalty.
+struct Model {
+    hi: Vec<f64>,
+    lo: Vec<f64>,
+    intercept: Dd,
+}
+
+/// Some penalties' errors in every fold, in doubled precision: moments and factorisations, and errors row by row, so that
+/// even those of a nearly exact fit have digits. Returned by penalty, then fold.
+pub(super) fn doubled_scores(
+    source: &Source<'_>,
+    folds: &FoldMoments<'_, Dd>,
+    objective: &Objective,
+    penalties: &[f64],
+    partition: &super::folds::Partition,
+    share: (f64, f64),
+) -> Result<Vec<FoldScores>, RidgeError> {
+    let n_folds = partition.n_folds();
+    let phase = source.run.phase(share.0, share.1, n_folds);
+    let tolerance = |penalty| rank_tolerance(penalty, source.rows.n_rows(), source.columns.n_features());
+    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
+    let visit = |_: usize, training: &Moments<Dd>, _: &Moments<Dd>| {
+        let products = products(objective, training);
+        let fit = |penalty: &f64| {
+            let equations = Equilibrated::new(objective, training, &products, *penalty, &source.exponents);
+            let b = equations.b.clone();
+            let w = PivotedFactor::new(equations, &source.exponents, tolerance(*penalty), source.run)?.solve(&b);
+            let intercept = if objective.fit_intercept { intercept(training, &w) } else { Dd::ZERO };
+            Ok(Model { hi: w.iter().map(|w| w.hi).collect(), lo: w.iter().map(|w| w.lo).collect(), intercept })
+        };
+        penalties.iter().map(fit).collect::<Result<Vec<_>, RidgeError>>()
+    };
+    folds.for_each_fold(&phase, visit, |batch, models| {
+        for fold in errors(source, partition, batch, &models)? {
+            scores.iter_mut().zip(fold).for_each(|(scores, mse)| scores.push(FoldScore { mse, error: 0.0 }));
+        }
+        Ok(())
+    })?;
+    Ok(scores)
+}
+
+/// `b = μ_y - <μ, w>`.
+pub(super) fn intercept(moments: &Moments<Dd>, w: &[Dd]) -> Dd {
+    let (features, target) = moments.mean.split_at(w.len());
+    w.iter().zip(features).fold(target[0], |b, (w, mean)| b - *w * *mean)
+}
+
+/// The share of a column's squared norm that must be left when it is projected off the columns before it, for the columns
+/// to count as independent.
+///
+/// At penalty 0 the square of `max(n, d) ε`, the usual cutoff for singular values of a matrix of doubles. With a penalty the
+/// matrix is definite, and only directions where doubled precision has no digits left are taken for the limit.
+pub(super) fn rank_tolerance(penalty: f64, n_rows: usize, n_features: usize) -> f64 {
+    let size = n_rows.max(n_features).max(16) as f64;
+    if penalty > 0.0 { 1e-24 } else { (size * f64::EPSILON).powi(2) }
+}
+
+/// The mean squared errors of a batch of folds under their models, by fold, then penalty.
+fn errors(
+    source: &Source<'_>,
+    partition: &super::folds::Partition,
+    batch: Range<usize>,
+    models: &[Vec<Model>],
+) -> Result<Vec<Vec<f64>>, RidgeError> {
+    let (p, d) = (source.p(), source.columns.n_features());
+    let chunks = source.chunks(16);
+    let n_penalties = models.first().map_or(0, Vec::len);
+    let parts = source.run.map(chunks.len(), source.is_small(), |c| {
+        let mut sums = vec![vec![0.0; n_penalties + 1]; batch.len()];
+        let mut z = vec![0.0; p];
+        for block in chunks[c].clone() {
+            for_each_row(source.rows, block, |i, row| {
+                let (fold, weight) = (partition.fold_of(i), source.columns.weight(row));
+                if !batch.contains(&fold) || weight == 0.0 {
+                    return;
+                }
+                source.gather(row, &mut z);
+                let sums = &mut sums[fold - batch.start];
+                sums[n_penalties] += weight;
+                for (sum, model) in sums.iter_mut().zip(&models[fold - batch.start]) {
+                    let prediction = double_double::dot(&z[..d], &model.hi, &model.lo) + model.intercept;
+                    let error = (prediction - Dd::from(z[d])).value();
+                    *sum += weight * (error * error);
+                }
+            })?;
+            source.run.check()?;
+        }
+        Ok(sums)
+    })?;
+    let mut total = vec![vec![0.0; n_penalties + 1]; batch.len()];
+    for part in parts {
+        for (total, part) in total.iter_mut().flatten().zip(part.into_iter().flatten()) {
+            *total += part;
+        }
+    }
+    for sums in &mut total {
+        let weight = sums.pop().unwrap_or(1.0);
+        sums.iter_mut().for_each(|sum| *sum /= weight);
+    }
+    Ok(total)
+}

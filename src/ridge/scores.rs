@@ -1,0 +1,60 @@
+//! Cross-validation errors by penalty and fold, and whether they keep the promised digits.
+
+use super::{double_double::scaled, error::RidgeError, report::PenaltyScore};
+
+/// The mean squared error of one fold under one penalty, in squared units of the target, and a bound for its error.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FoldScore {
+    pub(super) mse: f64,
+    /// An estimate of |computed - exact|; not finite if nothing is known.
+    pub(super) error: f64,
+}
+
+impl FoldScore {
+    /// No result: the factorisation failed.
+    pub(super) const UNKNOWN: Self = Self { mse: f64::NAN, error: f64::INFINITY };
+}
+
+/// Unit roundoff of doubles.
+pub(super) const ROUNDOFF: f64 = f64::EPSILON / 2.0;
+
+/// The relative error of a mean MSE that is accepted from double precision: ten digits are promised, one is for safety.
+const ACCEPTED: f64 = 1e-11;
+
+/// The errors of one penalty, by fold.
+pub(super) type FoldScores = Vec<FoldScore>;
+
+/// Whether the mean over the folds keeps the promise. A sum over no folds, NaN or infinity does not.
+pub(super) fn is_certified(folds: &[FoldScore]) -> bool {
+    let mse: f64 = folds.iter().map(|fold| fold.mse).sum();
+    let error: f64 = folds.iter().map(|fold| fold.error).sum();
+    error <= ACCEPTED * mse
+}
+
+/// Mean and population standard deviation of the folds' errors; `unit`: the exponent of the target's unit.
+pub(super) fn penalty_score(penalty: f64, folds: &[FoldScore], unit: i32) -> Result<PenaltyScore, RidgeError> {
+    let fold_mse: Vec<f64> = folds.iter().map(|fold| scaled(fold.mse, 2 * unit)).collect();
+    let n = fold_mse.len() as f64;
+    // Divided before they are summed: the mean of representable numbers must not overflow.
+    let mean_mse: f64 = fold_mse.iter().map(|mse| mse / n).sum();
+    let std_mse = {
+        let largest = fold_mse.iter().fold(0.0, |a: f64, mse| a.max((mse - mean_mse).abs()));
+        let squares: f64 = fold_mse.iter().map(|mse| ((mse - mean_mse) / largest).powi(2) / n).sum();
+        if largest > 0.0 { largest * squares.sqrt() } else { 0.0 }
+    };
+    if mean_mse.is_finite() && std_mse.is_finite() && fold_mse.iter().all(|mse| mse.is_finite()) {
+        Ok(PenaltyScore { penalty, mean_mse, std_mse, fold_mse })
+    } else {
+        Err(RidgeError::Overflow { what: "the mean squared error", penalty })
+    }
+}
+
+/// The penalty with the lowest mean MSE; on a tie the larger one.
+pub(super) fn best(scores: &[PenaltyScore]) -> usize {
+    let key = |i: usize| (scores[i].mean_mse, -scores[i].penalty);
+    let less = |a: &usize, b: &usize| {
+        let ((a_mse, a_penalty), (b_mse, b_penalty)) = (key(*a), key(*b));
+        a_mse.total_cmp(&b_mse).then(a_penalty.total_cmp(&b_penalty))
+    };
+    (0..scores.len()).min_by(less).unwrap_or(0)
+}

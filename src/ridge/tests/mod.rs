@@ -1,0 +1,4 @@
+//! Larger tests of the engine.
+#![allow(clippy::unwrap_used)]
+
+mod nist;

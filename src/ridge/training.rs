@@ -1,0 +1,116 @@
+//! The moments of all training sets: for each fold, of the rows outside it, as sums over the other folds.
+
+use super::{
+    error::RidgeError,
+    folds::Partition,
+    gather::Source,
+    moments::{Moments, Real},
+    run::Phase,
+};
+use std::ops::Range;
+
+/// The moments by folds, as far as they fit in memory: with very many folds only those of batches of folds, and the
+/// folds' own are summed again from the rows when they are needed.
+pub(super) struct FoldMoments<'a, T> {
+    source: &'a Source<'a>,
+    partition: &'a Partition,
+    /// Ranges of folds.
+    batches: Vec<Range<usize>>,
+    /// One for each batch, or for each fold if there is only one batch.
+    parts: Vec<Moments<T>>,
+}
+
+impl<'a, T: Real> FoldMoments<'a, T> {
+    /// One pass over the rows.
+    pub(super) fn new(source: &'a Source<'a>, partition: &'a Partition, share: (f64, f64)) -> Result<Self, RidgeError> {
+        let n_folds = partition.n_folds();
+        let fold_values = source.p() * source.p() * size_of::<T>() / 8;
+        // As much as the matrix itself, or 32 MiB; but at least the square root of the number of folds, which balances
+        // the number of batches and their size.
+        let budget = (source.rows.n_rows() * source.p()).max(1 << 22);
+        let batch = (budget / fold_values).max(n_folds.isqrt()).clamp(1, n_folds);
+        let n_batches = n_folds.div_ceil(batch);
+        let batches: Vec<_> = (0..n_batches).map(|b| b * n_folds / n_batches..(b + 1) * n_folds / n_batches).collect();
+        let parts = if n_batches == 1 {
+            source.moments(n_folds, |row| Some(partition.fold_of(row)), share)?
+        } else {
+            let batch_of = |fold: usize| batches.partition_point(|batch| batch.end <= fold);
+            source.moments(n_batches, |row| Some(batch_of(partition.fold_of(row))), share)?
+        };
+        Ok(Self { source, partition, batches, parts })
+    }
+
+    /// The moments of all rows.
+    pub(super) fn total(&self) -> Moments<T> {
+        Moments::sum(&self.parts.iter().collect::<Vec<_>>())
+    }
+
+    /// `visit(fold, moments of the rows outside the fold, moments of the fold)` for all folds, in order; batches of folds
+    /// one after another, calling `finish` after each with its folds and what was found.
+    pub(super) fn for_each_fold<R: Send>(
+        &self,
+        phase: &Phase<'_>,
+        visit: impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync,
+        mut finish: impl FnMut(Range<usize>, Vec<R>) -> Result<(), RidgeError>,
+    ) -> Result<(), RidgeError> {
+        if self.batches.len() == 1 {
+            let found = self.leave_out(0, &self.parts, &[], phase, &visit)?;
+            return finish(self.batches[0].clone(), found);
+        }
+        for (b, batch) in self.batches.iter().enumerate() {
+            let cell_of = |row| {
+                let fold = self.partition.fold_of(row);
+                batch.contains(&fold).then(|| fold - batch.start)
+            };
+            let folds = self.source.moments(batch.len(), cell_of, (0.0, 0.0))?;
+            let others: Vec<_> = self.parts.iter().enumerate().filter(|(i, _)| *i != b).map(|(_, part)| part).collect();
+            let outside = Moments::sum(&others);
+            finish(batch.clone(), self.leave_out(batch.start, &folds, &[&outside], phase, &visit)?)?;
+        }
+        Ok(())
+    }
+
+    /// Splits the folds into a fixed number of groups, which run in parallel.
+    fn leave_out<R: Send>(
+        &self,
+        first: usize,
+        folds: &[Moments<T>],
+        outside: &[&Moments<T>],
+        phase: &Phase<'_>,
+        visit: &(impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync),
+    ) -> Result<Vec<R>, RidgeError> {
+        const GROUPS: usize = 16;
+        let n_groups = folds.len().min(GROUPS);
+        let groups: Vec<_> =
+            (0..n_groups).map(|g| g * folds.len() / n_groups..(g + 1) * folds.len() / n_groups).collect();
+        let sums: Vec<_> =
+            groups.iter().map(|group| Moments::sum(&folds[group.clone()].iter().collect::<Vec<_>>())).collect();
+        let found = self.source.run.map(n_groups, self.source.is_small(), |g| {
+            let others = sums.iter().enumerate().filter(|(i, _)| *i != g).map(|(_, sum)| sum);
+            let training = Moments::sum(&others.chain(outside.iter().copied()).collect::<Vec<_>>());
+            let mut found = Vec::new();
+            descend(first + groups[g].start, &folds[groups[g].clone()], &training, &mut |fold, training, own| {
+                found.push(visit(fold, training, own)?);
+                phase.step()
+            })?;
+            Ok(found)
+        })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+/// Visits each of `folds` with the sum of `outside` and all other folds, in O(log) sums a fold: the halves take turns.
+fn descend<T: Real>(
+    first: usize,
+    folds: &[Moments<T>],
+    outside: &Moments<T>,
+    visit: &mut impl FnMut(usize, &Moments<T>, &Moments<T>) -> Result<(), RidgeError>,
+) -> Result<(), RidgeError> {
+    if let [fold] = folds {
+        return visit(first, outside, fold);
+    }
+    let (left, right) = folds.split_at(folds.len() / 2);
+    let with = |half: &[Moments<T>]| Moments::sum(&half.iter().chain([outside]).collect::<Vec<_>>());
+    descend(first, left, &with(right), visit)?;
+    descend(first + left.len(), right, &with(left), visit)
+}

@@ -1,0 +1,95 @@
+//! What holds of every path: JSON, status codes, request ids.
+
+use crate::support::{Database, Service};
+
+#[test]
+fn unknown_paths_are_not_found() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    for path in ["/nope", "/model", "/model/1/2/3", "/%2e%2e/etc/passwd", "/model/../../etc/passwd", "/a%00b"] {
+        for method in ["GET", "POST"] {
+            service.send(method, path, &[("Content-Type", "application/json")], b"{}").error(404);
+        }
+    }
+}
+
+#[test]
+fn wrong_methods_are_refused_with_the_right_ones() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let cases = [
+        ("GET", "/train", "POST"),
+        ("PUT", "/train", "POST"),
+        ("DELETE", "/train", "POST"),
+        ("OPTIONS", "/train", "POST"),
+        ("POST", "/model/1", "GET, HEAD"),
+        ("PATCH", "/model/1", "GET, HEAD"),
+        ("GET", "/model/1/predict", "POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+    ];
+    for (method, path, allowed) in cases {
+        let reply = service.send(method, path, &[], b"");
+        reply.error(405);
+        assert_eq!(reply.header("allow"), allowed, "{method} {path}");
+    }
+    let reply = service.send("HEAD", "/train", &[], b"");
+    assert_eq!((reply.status, reply.header("allow")), (405, "POST"));
+}
+
+#[test]
+fn health_and_index_answer() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    assert_eq!(service.get("/health/live").ok(200)["status"], "live");
+    assert_eq!(service.get("/health/ready").ok(200)["status"], "ready");
+    assert!(service.get("/").ok(200)["calls"].as_object().unwrap().contains_key("POST /train"));
+    assert_eq!(service.send("HEAD", "/health/live", &[], b"").status, 200);
+
+    database.execute("DELETE FROM __diesel_schema_migrations WHERE version > '20261123000001'");
+    let reply = service.get("/health/ready");
+    assert!(reply.error(503).contains("migrations"), "{reply:?}");
+    assert!(reply.header("retry-after").parse::<u32>().unwrap() > 0);
+}
+
+#[test]
+fn a_decent_request_id_is_kept_and_others_are_replaced() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id_of = |given: &str| {
+        service.send("GET", "/health/live", &[("X-Request-Id", given)], b"").header("x-request-id").to_owned()
+    };
+    assert_eq!(id_of("trace-1.a_B"), "trace-1.a_B");
+    for bad in ["a b", "x\" status=200", &"x".repeat(65), ""] {
+        let id = id_of(bad);
+        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+    assert!(
+        service.process.log().contains("request trace-1.a_B: GET /health/live 200 in"),
+        "{}",
+        service.process.log()
+    );
+}
+
+#[test]
+fn every_event_is_one_line_with_time_level_and_target() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    service.train(&crate::support::example());
+    service.get("/model/%0Aforged").error(404);
+    service.get("/nope").error(404);
+    let log = service.process.log();
+    for line in log.lines() {
+        let parts: Vec<&str> = line.split_whitespace().take(3).collect();
+        assert!(parts[0].len() == 24 && parts[0].starts_with("20") && parts[0].ends_with('Z'), "{line}");
+        assert!(["ERROR", "WARN", "INFO"].contains(&parts[1]), "{line}");
+        assert!(parts[2].contains("ridgeline") || parts[2].contains("rocket"), "{line}");
+    }
+    for words in [
+        "listening on http://127.0.0.1:",
+        "model 1: training starts, attempt 1, 6 rows, 3 columns",
+        "model 1: trained in",
+    ] {
+        assert_eq!(log.lines().filter(|line| line.contains(words)).count(), 1, "{words}\n{log}");
+    }
+}

@@ -1,0 +1,125 @@
+//! `POST /model/N/predict`: values for the rows of a CSV, and why there may be none.
+
+use serde_json::json;
+
+use crate::support::{Database, Service, Settings, example, with};
+
+/// A model whose coefficients are known: y = 2 + 3 b - c, exactly.
+fn exact_model(service: &Service) -> i64 {
+    let csv = "y,b,c\n2,0,0\n5,1,0\n1,0,1\n4,1,1\n8,2,0\n0,0,2\n";
+    let model = service.train(&json!({"data": csv, "target": "y", "n_folds": 3, "l2_coef": [0.0]}));
+    model["model_id"].as_i64().unwrap()
+}
+
+#[test]
+fn columns_are_matched_by_name_and_extra_ones_ignored() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let path = format!("/model/{}/predict", exact_model(&service));
+    let bodies = [
+        "b,c\n1,2\n3,4\n",
+        "c,b\n2,1\n4,3\n",
+        "note,c,y,b\nhello,2,,1\n\"x,\ny\",4,NA,3\n",
+        "\u{feff}c , b\r\n2,1\r\n\r\n4,3",
+    ];
+    for body in bodies {
+        let result = service.post(&path, &json!({"data": body})).ok(200)["result"].clone();
+        let values: Vec<f64> = result.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+        assert_eq!(values.len(), 2, "{body}");
+        for (value, expected) in values.iter().zip([3.0, 7.0]) {
+            assert!((value - expected).abs() < 1e-12, "{body}: {value}");
+        }
+    }
+}
+
+#[test]
+fn csv_goes_in_and_comes_out() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let path = format!("/model/{}/predict", exact_model(&service));
+    let json = service.post_as("text/csv", &path, "b,c\n0.1,2\n3,4e-5\n").ok(200);
+    let headers = |accept| [("Content-Type", "text/csv"), ("Accept", accept)];
+    for accept in ["text/csv", "text/csv, application/json;q=0.5"] {
+        let reply = service.send("POST", &path, &headers(accept), b"b,c\n0.1,2\n3,4e-5\n");
+        assert!(reply.header("content-type").starts_with("text/csv"), "{reply:?}");
+        let mut lines = reply.body.lines();
+        assert_eq!(lines.next(), Some("prediction"));
+        let values: Vec<f64> = lines.map(|line| line.parse().unwrap()).collect();
+        assert_eq!(json!(values), json["result"]);
+    }
+    for accept in ["*/*", "application/json", "application/json, text/csv;q=0.5", "image/png"] {
+        assert_eq!(service.send("POST", &path, &headers(accept), b"b,c\n0.1,2\n3,4e-5\n").ok(200), json, "{accept}");
+    }
+}
+
+#[test]
+fn no_rows_give_no_predictions() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = exact_model(&service);
+    assert_eq!(service.predict(&json!(id), "b,c\n"), json!([]));
+    assert_eq!(service.predict(&json!(id), "c,b"), json!([]));
+}
+
+#[test]
+fn the_id_may_be_repeated_in_the_body_if_it_is_the_same() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = exact_model(&service);
+    let path = format!("/model/{id}/predict");
+    service.post(&path, &json!({"data": "b,c\n1,2\n", "model_id": id})).ok(200);
+    let error = service.post(&path, &json!({"data": "b,c\n1,2\n", "model_id": id + 1})).error(422);
+    assert!(error.starts_with("model_id: "), "{error}");
+}
+
+#[test]
+fn bad_rows_are_refused_with_their_place() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let path = format!("/model/{}/predict", exact_model(&service));
+    let cases = [
+        ("", "the CSV is empty"),
+        ("b\n1\n", "the CSV lacks the column \"c\""),
+        ("x,y\n1,2\n", "the CSV lacks the columns \"b\", \"c\""),
+        ("b,c\n1,2\n1,x\n", "line 3, column \"c\": \"x\" is not a number"),
+        ("b,c,d\n1,,x\n", "line 2, column \"c\": the cell is empty"),
+        ("b,c\n1,nan\n", "line 2, column \"c\": \"nan\" is not a finite number"),
+        ("b,c\n1\n", "line 2 has 1 cell"),
+        ("b,c,b\n1,2,3\n", "columns 1 and 3 are both called \"b\""),
+        ("b,c\n1,2\n\n1e308,-1e308\n", "line 4: the prediction overflows"),
+    ];
+    for (csv, sentence) in cases {
+        let error = service.post(&path, &json!({"data": csv})).error(422);
+        assert!(error.starts_with("data: ") && error.contains(sentence), "{csv:?}: {error}");
+    }
+    let error = service.post(&path, &json!({"data": "b,c\n", "rows": 1})).error(422);
+    assert!(error.contains("unknown field `rows`"), "{error}");
+    service.post(&path, &json!({})).error(422);
+    service.post_as("application/json", &path, "nonsense").error(400);
+    service.post_as("text/plain", &path, "b,c\n").error(415);
+    service.post("/model/99/predict", &json!({"data": "b,c\n1,2\n"})).error(404);
+    service.post("/model/x/predict", &json!({"data": "b,c\n1,2\n"})).error(404);
+}
+
+#[test]
+fn a_model_that_is_not_trained_says_its_status() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let queued = service.submit(&example());
+    let error = service.post(&format!("/model/{queued}/predict"), &json!({"data": "b,c\n1,2\n"})).error(409);
+    assert_eq!(error, format!("model {queued} is not trained: its status is queued"));
+
+    // Finite cells whose squares are not: only the training itself can find out.
+    let huge = with(
+        example(),
+        json!({"data": "a,b\n1e300,1e-300\n-1e300,2e-300\n3e299,-1e-300\n1e300,5e-300\n", "l2_coef": [0.0]}),
+    );
+    let failed = service.submit(&huge);
+    let worker = Settings::new(&database.url).worker();
+    let model = service.ended(failed);
+    assert_eq!(model["status"], "failed", "{model}");
+    let reason = model["error"].as_str().unwrap();
+    let error = service.post(&format!("/model/{failed}/predict"), &json!({"data": "b\n1\n"})).error(409);
+    assert_eq!(error, format!("model {failed} is not trained: its status is failed, because {reason}"));
+    drop(worker);
+}

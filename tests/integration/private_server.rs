@@ -1,0 +1,116 @@
+//! `ridgeline serve` with no database configured: its own PostgreSQL, kept between runs, gone with the service.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::support::{Process, Reply, Service, Settings, example, ridgeline, wait_until};
+
+/// A data folder of a test's own.
+struct DataDir(PathBuf);
+
+impl DataDir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ridgeline-data-{}-{name}", std::process::id()));
+        Self(path)
+    }
+
+    fn settings(&self) -> Settings {
+        // An empty URL is none.
+        Settings::new("").set("ROCKET_DATA_DIR", self.0.display())
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn is_running(process: Pid) -> bool {
+    // A zombie has ended; it only waits for whoever inherited it to notice.
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// All processes below one, the workers and the server's guard among them.
+fn descendants(service: &Service) -> Vec<Pid> {
+    let mut found = service.process.children();
+    let mut next = 0;
+    while next < found.len() {
+        let tasks = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[next])).unwrap_or_default();
+        found.extend(tasks.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())));
+        next += 1;
+    }
+    found
+}
+
+#[test]
+fn models_outlive_the_service_however_it_ends() {
+    let folder = DataDir::new("outlive");
+    let mut service = folder.settings().serve();
+    assert!(service.process.log().contains("no database is configured"), "{}", service.process.log());
+    let id = service.train(&example())["model_id"].clone();
+    let expected = service.predict(&id, "b,c\n1,2\n");
+
+    for signal in [Signal::SIGINT, Signal::SIGKILL, Signal::SIGTERM] {
+        let processes = descendants(&service);
+        assert!(processes.len() >= 3, "a worker, a guard and a server: {processes:?}");
+        service.process.signal(signal);
+        let status = service.process.wait();
+        assert_eq!(status.success(), signal != Signal::SIGKILL, "{signal}: {status}");
+        if signal != Signal::SIGKILL {
+            // In order: nothing is left once the service has ended.
+            assert!(!processes.iter().any(|&process| is_running(process)), "{signal}");
+        }
+        // Without waiting for what a killed service left behind: the next start has to.
+        service = folder.settings().serve();
+        wait_until("the processes of the last run have ended", || {
+            !processes.iter().any(|&process| is_running(process))
+        });
+        assert_eq!(service.predict(&id, "b,c\n1,2\n"), expected);
+        service.train(&example());
+    }
+}
+
+#[test]
+fn a_worker_joins_the_server_of_the_same_folder() {
+    let folder = DataDir::new("join");
+    let service = folder.settings().set("ROCKET_WORKERS", 0).serve();
+    let mut worker = folder.settings().worker();
+    service.train(&example());
+    assert!(worker.stop().success());
+    assert_eq!(service.submit(&example()), 2);
+    assert_eq!(service.model(2)["status"], "queued");
+}
+
+#[test]
+fn a_second_service_on_the_same_folder_is_refused() {
+    let folder = DataDir::new("second");
+    let first = folder.settings().serve();
+    let mut second = Process::spawn(ridgeline(&["serve"]).env("ROCKET_DATA_DIR", &folder.0).env("ROCKET_PORT", "0"));
+    assert_eq!(second.wait().code(), Some(1));
+    assert!(second.log().contains(folder.0.to_str().unwrap()), "{}", second.log());
+    first.train(&example());
+}
+
+#[test]
+fn a_server_that_dies_takes_the_answers_with_it_but_not_the_service() {
+    let folder = DataDir::new("server-dies");
+    let service = folder.settings().serve();
+    let id = service.train(&example())["model_id"].clone();
+    let pid: i32 = std::fs::read_to_string(folder.0.join("postgres/postmaster.pid"))
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let reply: Reply = service.get(&format!("/model/{id}"));
+    assert!([200, 503].contains(&reply.status), "{reply:?}");
+    wait_until("the loss shows", || service.get("/health/ready").status == 503);
+    service.get("/health/live").ok(200);
+    assert_eq!(service.post(&format!("/model/{id}/predict"), &json!({"data": "b,c\n1,2\n"})).status, 503);
+}

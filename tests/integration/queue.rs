@@ -1,0 +1,130 @@
+//! The queue and its workers: order, leases, and workers that are lost.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Database, Service, Settings, example, long_job, wait_until};
+
+fn wait_for_status(service: &Service, id: i64, status: &str) {
+    wait_until(&format!("model {id} is {status}"), || service.model(id)["status"] == status);
+}
+
+#[test]
+fn jobs_start_first_in_first_out() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let ids: Vec<i64> = (0..10).map(|_| service.submit(&example())).collect();
+    let _worker = Settings::new(&database.url).worker();
+    let started: Vec<Value> = ids.iter().map(|&id| service.ended(id)["started_at"].clone()).collect();
+    assert!(started.is_sorted_by_key(|time| time.as_str().unwrap().to_owned()), "{started:?}");
+    let by_start = database.value("SELECT array_agg(id ORDER BY started_at)::text FROM models");
+    assert_eq!(by_start, format!("{{{}}}", ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",")));
+}
+
+#[test]
+fn several_workers_share_the_queue_and_train_each_job_once() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let ids: Vec<i64> = (0..60).map(|_| service.submit(&example())).collect();
+    let workers: Vec<_> = (0..4).map(|_| Settings::new(&database.url).worker()).collect();
+    for id in ids {
+        let model = service.ended(id);
+        assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(1)));
+        let starts: usize =
+            workers.iter().map(|w| w.log().matches(&format!("model {id}: training starts")).count()).sum();
+        assert_eq!(starts, 1, "model {id}");
+    }
+}
+
+#[test]
+fn a_worker_hears_of_a_new_job_at_once() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    // Ten in a row, each awaited: by polling every half second alone they would take five seconds.
+    let start = std::time::Instant::now();
+    for _ in 0..10 {
+        service.train(&example());
+    }
+    assert!(start.elapsed().as_secs_f64() < 2.5, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_job_whose_worker_is_killed_is_trained_by_the_next() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id = service.submit(&long_job());
+    let mut worker = Settings::new(&database.url).worker();
+    wait_for_status(&service, id, "training");
+    worker.kill();
+    assert_eq!(service.model(id)["status"], "training");
+
+    let next = Settings::new(&database.url).worker();
+    let model = service.ended(id);
+    assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(2)), "{model}");
+    assert!(next.log().contains(&format!("model {id}: its worker was lost in attempt 1, the model is now queued")));
+}
+
+#[test]
+fn the_service_starts_a_killed_worker_again() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = service.submit(&long_job());
+    wait_for_status(&service, id, "training");
+    let [worker] = service.process.children()[..] else { panic!("there should be one worker") };
+    nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
+    let model = service.ended(id);
+    assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(2)), "{model}");
+}
+
+#[test]
+fn a_job_that_three_workers_were_lost_over_fails() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let [bad, good] = [service.submit(&long_job()), service.submit(&example())];
+    for attempt in 1..=3 {
+        let mut worker = Settings::new(&database.url).set("ROCKET_LEASE_SECONDS", 1).worker();
+        wait_until("the job is taken", || {
+            let model = service.model(bad);
+            model["status"] == "training" && model["attempt"] == attempt
+        });
+        worker.kill();
+    }
+    let _worker = Settings::new(&database.url).worker();
+    let model = service.ended(bad);
+    assert_eq!((&model["status"], &model["attempt"]), (&json!("failed"), &json!(3)), "{model}");
+    assert!(model["error"].as_str().unwrap().starts_with("worker lost: 3 workers"), "{model}");
+    assert_eq!(service.ended(good)["status"], "trained");
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_hands_its_job_back() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id = service.submit(&long_job());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut worker = Settings::new(&database.url).worker();
+        wait_for_status(&service, id, "training");
+        let start = std::time::Instant::now();
+        worker.signal(signal);
+        let status = worker.wait();
+        assert!(status.success() && start.elapsed().as_secs() < 10, "{status} after {:?}", start.elapsed());
+        let model = service.model(id);
+        assert_eq!((&model["status"], &model["attempt"]), (&json!("queued"), &json!(0)), "{model}");
+    }
+    let _worker = Settings::new(&database.url).worker();
+    let model = service.ended(id);
+    assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(1)), "{model}");
+}
+
+#[test]
+fn a_result_without_its_lease_is_dropped() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id = service.submit(&long_job());
+    let worker = Settings::new(&database.url).set("ROCKET_LEASE_SECONDS", 60).worker();
+    wait_for_status(&service, id, "training");
+    database.execute(&format!("UPDATE models SET lease_token = lease_token # 1 WHERE id = {id}"));
+    wait_until("the worker notices", || worker.log().contains(&format!("model {id}: the lease was lost")));
+    let model = service.model(id);
+    assert_eq!((&model["status"], &model["model"]), (&json!("training"), &Value::Null), "{model}");
+}

@@ -1,0 +1,142 @@
+//! Throwaway PostgreSQL: one server for the run, one database for a test, cloned from a migrated template.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use ridgeline::config::DatabaseUrl;
+use ridgeline::db;
+use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A folder name that nothing uses yet, in memory where there is room for it.
+fn new_folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    parent.join(format!("ridgeline-test-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A server of a test's own, to be stopped and started again.
+pub(crate) struct Server {
+    folder: PathBuf,
+    running: Option<PrivatePostgres>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let mut server = Self { folder: new_folder(), running: None };
+        server.restart();
+        server
+    }
+
+    /// Stops it the fast way: connections are cut.
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let settings = Settings { data_dir: self.folder.clone(), keep: Keep::Durable };
+        self.running = Some(PrivatePostgres::start(&settings).unwrap());
+    }
+
+    /// The URL, which stays the same over restarts.
+    pub(crate) fn url(&self) -> &str {
+        self.running.as_ref().unwrap().url()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// The run's server. Nothing drops a static, but the server ends with this process, and its folder goes with it.
+fn shared_server() -> &'static PrivatePostgres {
+    static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let settings = Settings { data_dir: new_folder(), keep: Keep::Throwaway };
+        let server = PrivatePostgres::start(&settings).unwrap();
+        execute(server.url(), "CREATE DATABASE template");
+        let template = DatabaseUrl::parse(&url_of(server.url(), "template")).unwrap();
+        drop(db::connect_and_migrate(&template, Duration::ZERO, &AtomicBool::new(false)).unwrap());
+        server
+    })
+}
+
+/// The URL of another database of the same server.
+fn url_of(url: &str, database: &str) -> String {
+    url.replacen("/postgres?", &format!("/{database}?"), 1)
+}
+
+fn connect(url: &str) -> PgConnection {
+    PgConnection::establish(url).unwrap()
+}
+
+fn execute(url: &str, sql: &str) {
+    connect(url).batch_execute(sql).unwrap();
+}
+
+/// A database of a test's own; dropped with it.
+pub(crate) struct Database {
+    name: String,
+    pub(crate) url: String,
+}
+
+impl Database {
+    /// Migrated and without rows.
+    pub(crate) fn new() -> Self {
+        Self::create("TEMPLATE template")
+    }
+
+    /// Without any table.
+    pub(crate) fn empty() -> Self {
+        Self::create("TEMPLATE template0")
+    }
+
+    fn create(how: &str) -> Self {
+        let server = shared_server();
+        let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        execute(server.url(), &format!("CREATE DATABASE {name} {how}"));
+        Self { url: url_of(server.url(), &name), name }
+    }
+
+    pub(crate) fn connect(&self) -> PgConnection {
+        connect(&self.url)
+    }
+
+    pub(crate) fn execute(&self, sql: &str) {
+        execute(&self.url, sql);
+    }
+
+    /// The one value of a query, as text.
+    #[track_caller]
+    pub(crate) fn value(&self, sql: &str) -> String {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            value: String,
+        }
+        let query = format!("SELECT ({sql})::text AS value");
+        diesel::sql_query(query).get_result::<Row>(&mut self.connect()).unwrap().value
+    }
+
+    /// The number of rows in each table that holds what clients post.
+    pub(crate) fn stored_rows(&self) -> String {
+        let count = |table| format!("(SELECT count(*) FROM {table})");
+        let counts = ["datasets", "dataset_chunks", "models"].map(count).join(", ");
+        self.value(&format!("SELECT concat_ws(' ', {counts})"))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        execute(shared_server().url(), &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+    }
+}

@@ -1,0 +1,134 @@
+//! A process of the real binary, with its output collected.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything that a test waits for may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `condition`; fails when it does not come about.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The real binary in an empty folder, with nothing of this process's configuration.
+pub(crate) fn ridgeline(arguments: &[&str]) -> Command {
+    let folder = std::env::temp_dir().join(format!("ridgeline-test-cwd-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ridgeline"));
+    command.args(arguments).current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("ROCKET_") || name.starts_with("PG") || name == "DATABASE_URL" {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
+}
+
+/// A running process; it is killed if a test leaves it behind.
+pub(crate) struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (output, lines) = (child.stdout.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it has written so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// The part behind `words` of the first line that holds them, once it is there.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&mut self, words: &str) -> String {
+        let mut found = None;
+        wait_until(&format!("the log says {words:?}"), || {
+            let ended = self.child.try_wait().unwrap();
+            found = self.log().lines().find_map(|line| Some(line.split_once(words)?.1.to_owned()));
+            assert!(found.is_some() || ended.is_none(), "the process ended: {ended:?}\n{}", self.log());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id() as i32), signal).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the process has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The processes that it has started and that still run.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let path = PathBuf::from(format!("/proc/{0}/task", self.id()));
+        let tasks = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        lists
+            .flat_map(|list| list.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of process {} ---\n{}", self.id(), self.log());
+        }
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::SIGTERM);
+            let start = Instant::now();
+            while self.child.try_wait().unwrap().is_none() {
+                if start.elapsed() > Duration::from_secs(20) {
+                    self.kill();
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}

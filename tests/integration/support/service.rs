@@ -1,0 +1,118 @@
+//! `ridgeline serve` and `ridgeline worker` on a database of the test's own.
+
+use serde_json::{Value, json};
+
+use super::Database;
+use super::client::{Reply, send};
+use super::process::{Process, ridgeline, wait_until};
+
+/// How a service is started: `ROCKET_*` variables over what suits tests.
+pub(crate) struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    /// One worker, any free port, a short lease.
+    pub(crate) fn new(database_url: &str) -> Self {
+        Self(vec![])
+            .set("DATABASE_URL", database_url)
+            .set("ROCKET_PORT", 0)
+            .set("ROCKET_WORKERS", 1)
+            .set("ROCKET_LEASE_SECONDS", 2)
+            .set("ROCKET_TRAINING_THREADS", 1)
+            .set("ROCKET_POOL_TIMEOUT_SECONDS", 2)
+    }
+
+    pub(crate) fn set(mut self, variable: &'static str, value: impl ToString) -> Self {
+        self.0.push((variable, value.to_string()));
+        self
+    }
+
+    pub(crate) fn serve(self) -> Service {
+        let mut process = Process::spawn(ridgeline(&["serve"]).envs(self.0));
+        let url = process.wait_for_line("listening on ");
+        Service { process, url }
+    }
+
+    pub(crate) fn worker(self) -> Process {
+        let mut process = Process::spawn(ridgeline(&["worker"]).envs(self.0));
+        process.wait_for_line("is ready");
+        process
+    }
+}
+
+/// A running API.
+pub(crate) struct Service {
+    pub(crate) process: Process,
+    url: String,
+}
+
+impl Service {
+    /// With one worker.
+    pub(crate) fn start(database: &Database) -> Self {
+        Settings::new(&database.url).serve()
+    }
+
+    /// Without workers: what is queued stays queued.
+    pub(crate) fn without_workers(database: &Database) -> Self {
+        Settings::new(&database.url).set("ROCKET_WORKERS", 0).serve()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        send(method, &self.url(path), headers, body)
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], &[])
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.post_as("application/json", path, body.to_string())
+    }
+
+    #[track_caller]
+    pub(crate) fn post_as(&self, content_type: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.send("POST", path, &[("Content-Type", content_type)], body.as_ref())
+    }
+
+    /// Queues a training and returns the model's id.
+    #[track_caller]
+    pub(crate) fn submit(&self, request: &Value) -> i64 {
+        self.post("/train", request).ok(202)["model_id"].as_i64().unwrap()
+    }
+
+    /// The document of a model.
+    #[track_caller]
+    pub(crate) fn model(&self, id: i64) -> Value {
+        self.get(&format!("/model/{id}")).ok(200)
+    }
+
+    /// The document of a model once it has ended.
+    #[track_caller]
+    pub(crate) fn ended(&self, id: i64) -> Value {
+        let mut model = json!(null);
+        wait_until(&format!("model {id} has ended"), || {
+            model = self.model(id);
+            !["queued", "training"].contains(&model["status"].as_str().unwrap())
+        });
+        model
+    }
+
+    /// The document of a model that is trained to its end.
+    #[track_caller]
+    pub(crate) fn train(&self, request: &Value) -> Value {
+        let model = self.ended(self.submit(request));
+        assert_eq!(model["status"], "trained", "{model}");
+        model
+    }
+
+    #[track_caller]
+    pub(crate) fn predict(&self, id: &Value, csv: &str) -> Value {
+        self.post(&format!("/model/{id}/predict"), &json!({"data": csv})).ok(200)["result"].clone()
+    }
+}
