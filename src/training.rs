@@ -170,7 +170,19 @@ pub fn fit(params: &Params, table: &Table, control: &Control<'_>) -> Result<Trai
     let engine = engine_params(params, table).map_err(TrainingError::Refused)?;
     let engine = engine.check(table.n_rows(), table.n_columns()).map_err(refuse)?;
     let report = ridge::cross_validate(&matrix(table).map_err(refuse)?, &engine, control).map_err(refuse)?;
+    if !is_finite(&report) {
+        // JSON has no such numbers: they would be stored as nulls, and the model could never be read again.
+        return Err(TrainingError::Refused(
+            "data: the result is outside the range of 64-bit floating-point numbers".to_owned(),
+        ));
+    }
     Ok(keep(report, table, engine.params()))
+}
+
+fn is_finite(report: &ridge::Report) -> bool {
+    let scores = report.cv.iter().flat_map(|score| score.fold_mse.iter().chain([&score.mean_mse, &score.std_mse]));
+    let metrics = report.r2.iter().chain(&report.condition_number).chain([&report.rmse, &report.effective_dof]);
+    scores.chain(metrics).chain(&report.coef).all(|value| value.is_finite()) && report.intercept.is_finite()
 }
 
 fn matrix(table: &Table) -> Result<Matrix<'_>, RidgeError> {

@@ -70,7 +70,7 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
 fn use_fast_kernels() -> anyhow::Result<()> {
     if let Some(core) = blas::wanted_core_type() {
         let program = std::env::current_exe().context("the path of this program is unknown")?;
-        let error = Command::new(program).args(std::env::args_os().skip(1)).env(blas::CORE_TYPE, core).exec();
+        let error = Command::new(program).args(std::env::args_os().skip(1)).env("OPENBLAS_CORETYPE", core).exec();
         return Err(error).context("starting the worker again with faster OpenBLAS kernels");
     }
     blas::use_one_thread();

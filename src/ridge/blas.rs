@@ -24,17 +24,14 @@ pub fn core_name() -> String {
     unsafe { CStr::from_ptr(openblas_get_corename()) }.to_string_lossy().into_owned()
 }
 
-/// The environment variable that tells OpenBLAS which kernels to run.
-pub const CORE_TYPE: &str = "OPENBLAS_CORETYPE";
-
-/// What the environment variable [`CORE_TYPE`] should be set to before the process is started again.
+/// What the environment variable `OPENBLAS_CORETYPE` should be set to before the process is started again.
 ///
 /// OpenBLAS picks its kernels by the CPU's model when it is loaded, and an older build falls back to generic ones on a
 /// model it does not know: a fifth of the speed. `Some` only if it did so although the CPU has AVX2 and FMA or AVX-512, and
 /// the user has not set the variable.
 #[must_use]
 pub fn wanted_core_type() -> Option<&'static str> {
-    if std::env::var_os(CORE_TYPE).is_some() { None } else { better_core_type(&core_name()) }
+    if std::env::var_os("OPENBLAS_CORETYPE").is_some() { None } else { better_core_type(&core_name()) }
 }
 
 /// The core type that this CPU deserves, if `core` is one without AVX2.

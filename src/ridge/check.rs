@@ -65,8 +65,16 @@ pub(super) fn check_fold_weights(
     }
     let columns = Columns::new(&params.params, params.n_columns);
     let mut has_weight = vec![false; partition.n_folds()];
+    let mut is_wrong = false;
     for block in 0..rows.n_blocks() {
-        for_each_row(rows, block, |row, values| has_weight[partition.fold_of(row)] |= columns.weight(values) > 0.0)?;
+        for_each_row(rows, block, |row, values| {
+            let weight = columns.weight(values);
+            has_weight[partition.fold_of(row)] |= weight > 0.0;
+            is_wrong |= !(weight.is_finite() && weight >= 0.0);
+        })?;
+    }
+    if is_wrong {
+        check_cells(params, rows)?;
     }
     match has_weight.iter().position(|has| !has) {
         Some(fold) => Err(RidgeError::FoldWithoutWeight { fold }),

@@ -1,7 +1,6 @@
 //! The final fit of tall data: coefficients with all their digits, effective degrees of freedom, condition number.
 
 use super::{
-    blas,
     double_double::{Dd, exponent, scaled},
     error::RidgeError,
     gather::Source,
@@ -77,7 +76,7 @@ fn in_doubles(
     let equations = Equilibrated::new(objective, total, &products, penalty, &source.exponents);
     let mut w = equations.b.clone();
     let ridge: Vec<Dd> = equations.ridge.iter().map(|r| Dd::from(*r)).collect();
-    let a = equations.a.clone();
+    let (a, n_unseen) = (equations.a.clone(), equations.n_unseen);
     let Some(factor) = CholeskyFactor::new(equations, None) else { return Ok(None) };
     if !(factor.condition < MOST_FOR_DOUBLES) {
         return Ok(None);
@@ -98,17 +97,16 @@ fn in_doubles(
         solve: &solve,
     };
     let solution = refine(source, &system, w.into_iter().map(Dd::from).collect())?;
-    Ok(solution.map(|solution| (solution, effective_dof(factor, &a, &ridge))))
+    Ok(solution.map(|solution| (solution, effective_dof(&factor, &a, &ridge) - n_unseen as f64)))
 }
 
 /// `tr(G (G + Λ)⁻¹) = Σ_ij G_ij ((G + Λ)⁻¹)_ij` (dpotri), the same for equilibrated matrices.
-fn effective_dof(factor: CholeskyFactor, a: &[f64], ridge: &[Dd]) -> f64 {
+fn effective_dof(factor: &CholeskyFactor, a: &[f64], ridge: &[Dd]) -> f64 {
     let d = ridge.len();
     if ridge.iter().all(|r| r.hi == 0.0) {
         return d as f64;
     }
-    let mut inverse = factor.into_factor();
-    blas::cholesky_inverse(d, &mut inverse);
+    let inverse = factor.inverse();
     let mut trace = 0.0;
     for i in 0..d {
         let (a, q) = (&a[i * d + i..(i + 1) * d], &inverse[i * d + i..(i + 1) * d]);
@@ -128,8 +126,9 @@ fn in_doubled(
     let products = products(objective, total);
     let equations = Equilibrated::new(objective, total, &products, penalty, &source.exponents);
     let (b, ridge, shift) = (equations.b.clone(), equations.ridge.clone(), equations.shift.clone());
+    let n_unseen = equations.n_unseen as f64;
     let tolerance = rank_tolerance(penalty, source.rows.n_rows(), d);
-    let factor = PivotedFactor::new(equations, &source.exponents, tolerance, source.run)?;
+    let factor = PivotedFactor::new(equations, tolerance, source.run)?;
     let solve = |right: &[Dd]| factor.solve(right);
     let w = factor.solve(&b);
     let system = System {
@@ -160,7 +159,7 @@ fn in_doubled(
         }
         dof.value()
     };
-    Ok((solution, dof))
+    Ok((solution, dof - n_unseen))
 }
 
 /// The solution as the factor gives it, when refinement cannot improve it.
@@ -192,8 +191,7 @@ fn condition_number(
     if scale.contains(&0.0) {
         return Ok(None);
     }
-    let correlation =
-        Array2::from_shape_fn((d, d), |(i, j)| if j < i { 0.0 } else { products_[i * p + j] / scale[i] / scale[j] });
+    let correlation = Array2::from_shape_fn((d, d), |(i, j)| products_[i.min(j) * p + i.max(j)] / scale[i] / scale[j]);
     let eigenvalues = correlation.eigvalsh(UPLO::Upper)?;
     let (smallest, largest) = (eigenvalues[0], eigenvalues[d - 1]);
     if smallest > 1e-10 * largest {
@@ -210,7 +208,7 @@ fn condition_number(
         }
     }
     let tolerance = rank_tolerance(0.0, source.rows.n_rows(), d);
-    let factor = PivotedFactor::new(equations, &source.exponents, tolerance, source.run)?;
+    let factor = PivotedFactor::new(equations, tolerance, source.run)?;
     if factor.is_deficient() {
         return Ok(None);
     }
@@ -238,8 +236,9 @@ pub(super) fn in_original_units(
     }
 }
 
-/// Whether all of the moments' diagonal is far from over- and underflow (constant columns are exactly zero).
-pub(super) fn is_in_range(m: &Moments<f64>) -> bool {
+/// The columns of (features.., target) whose products are zero or near over- or underflow.
+pub(super) fn out_of_range(m: &Moments<f64>) -> Vec<usize> {
     let p = m.p();
-    (0..p).all(|j| (-400..400).contains(&exponent(m.m[j * p + j])) && m.mean[j].hi.abs() < 1e150)
+    let is_in_range = |j: &usize| (-400..400).contains(&exponent(m.m[j * p + j])) && m.mean[*j].hi.abs() < 1e150;
+    (0..p).filter(|j| !is_in_range(j)).collect()
 }

@@ -64,10 +64,6 @@ impl Partition {
         self.n_folds
     }
 
-    pub(super) fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
     pub(super) fn fold_of(&self, row: usize) -> usize {
         self.fold_of_row.as_ref().map_or(row, |folds| folds[row] as usize)
     }
@@ -156,5 +152,5 @@ mod tests {
     }
 
     /// As drawn by the first release.
-    const SEED_42: &[u32] = &[0; 12];
+    const SEED_42: &[u32] = &[1, 0, 1, 1, 2, 0, 1, 0, 2, 2, 2, 0];
 }

@@ -2,7 +2,7 @@
 
 use super::{
     columns::Columns,
-    double_double::{exponent, scaled, two_sum},
+    double_double::{scaled, two_sum},
     error::RidgeError,
     moments::{Block, Moments, Real},
     rows::{Rows, for_each_row},
@@ -106,7 +106,7 @@ impl Source<'_> {
         Ok(cells.into_iter().map(Cell::finish).collect())
     }
 
-    /// The exact range of each of (features.., target) over the rows with weight, and the units that it suggests.
+    /// The exact range of each of (features.., target) over the rows with weight.
     pub(super) fn ranges(&self) -> Result<Vec<(f64, f64)>, RidgeError> {
         let p = self.p();
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); p];
@@ -123,14 +123,6 @@ impl Source<'_> {
             self.run.check()?;
         }
         Ok(ranges)
-    }
-
-    /// Takes the size of the columns (with an intercept: of their variation) as their units.
-    pub(super) fn set_units(&mut self, ranges: &[(f64, f64)], fit_intercept: bool) {
-        for (unit, (low, high)) in self.exponents.iter_mut().zip(ranges) {
-            let size = if fit_intercept { high / 2.0 - low / 2.0 } else { high.abs().max(low.abs()) };
-            *unit = if size > 0.0 { exponent(size).clamp(-1000, 1000) } else { 0 };
-        }
     }
 }
 

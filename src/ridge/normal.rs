@@ -37,8 +37,10 @@ pub(super) fn products<'m, T: Real>(objective: &Objective, training: &'m Moments
     if objective.fit_intercept { Cow::Borrowed(&training.m) } else { Cow::Owned(training.around_zero()) }
 }
 
-/// `A = D (G + Λ) D` and `b = D g`, `D = diag(2^-f_j)`, with the diagonal of A between 1/4 and 8 (or zero). By van der Sluis
-/// (1969) hardly any diagonal scaling gives a smaller condition number, and powers of two round nothing.
+/// `A = D (G + Λ) D` and `b = D g`, `D = diag(2^-f_j)`, with the diagonal of A between 1/4 and 8. By van der Sluis (1969)
+/// hardly any diagonal scaling gives a smaller condition number, and powers of two round nothing.
+///
+/// Columns that the equations do not see (zero, and with `standardize` all that are constant) get the equation `w_j = 0`.
 #[derive(Debug, Clone)]
 pub(super) struct Equilibrated<T> {
     pub(super) d: usize,
@@ -49,6 +51,10 @@ pub(super) struct Equilibrated<T> {
     pub(super) ridge: Vec<T>,
     /// f.
     pub(super) shift: Vec<i32>,
+    /// `mantissa 2^exponent` by which equilibrated coefficients are multiplied to get those whose norm is penalised.
+    pub(super) metric: Vec<(Dd, i32)>,
+    /// How many columns the equations do not see.
+    pub(super) n_unseen: usize,
 }
 
 impl<T: Real> Equilibrated<T> {
@@ -63,24 +69,33 @@ impl<T: Real> Equilibrated<T> {
         let p = training.p();
         let d = p - 1;
         let (alpha, alpha_exponent) = objective.ridge(penalty, training.weight);
-        let mut ridge = Vec::with_capacity(d);
-        let mut shift = Vec::with_capacity(d);
+        let one = Dd::from(1.0);
+        let (mut ridge, mut shift, mut metric, mut factor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for j in 0..d {
-            // α w_j² in the column's units; standardize: α s_j² w_j² with s_j² = M_jj / W, whatever the units.
-            let (mantissa, e) = if objective.standardize {
-                let variance = training.m[j * p + j].dd() / training.weight;
-                let e = exponent(variance.hi);
-                (alpha * variance.scaled(-e), alpha_exponent + e)
+            // α w_j² in original units; standardize: α s_j² w_j² with s_j² = M_jj / W, whatever the units.
+            let variance = if objective.standardize { training.m[j * p + j].dd() / training.weight } else { one };
+            let square = products[j * p + j].dd().hi;
+            if !(variance.hi > 0.0) || (square == 0.0 && alpha.hi == 0.0) {
+                ridge.push(T::from(0.0));
+                shift.push(0);
+                metric.push((one, 0));
+                factor.push(T::from(0.0));
+                continue;
+            }
+            let (scale, e) = if objective.standardize {
+                let e = exponent(variance.hi).div_euclid(2);
+                (variance.scaled(-2 * e), e)
             } else {
-                (alpha, alpha_exponent - 2 * units[j])
+                (one, -units[j])
             };
             let size = |x: f64, e: i32| if x > 0.0 { (exponent(x) + e).div_euclid(2) } else { i32::MIN };
-            let f = size(products[j * p + j].dd().hi, 0).max(size(mantissa.hi, e));
-            let f = if f == i32::MIN { 0 } else { f.clamp(-1000, 1000) };
-            ridge.push(T::from_dd(mantissa.scaled(e - 2 * f)));
+            let f = size(square, 0).max(size(alpha.hi * scale.hi, alpha_exponent + 2 * e)).clamp(-1000, 1000);
+            ridge.push(T::from_dd((alpha * scale).scaled(alpha_exponent + 2 * e - 2 * f)));
             shift.push(f);
+            metric.push((scale.sqrt(), e - f));
+            factor.push(T::from(scaled(1.0, -f)));
         }
-        let factor: Vec<T> = shift.iter().map(|f| T::from(scaled(1.0, -f))).collect();
+        let mut n_unseen = 0;
         let mut a = vec![T::from(0.0); d * d];
         for i in 0..d {
             let row = &mut a[i * d + i..(i + 1) * d];
@@ -88,10 +103,21 @@ impl<T: Real> Equilibrated<T> {
             for ((a, g), factor_j) in row.iter_mut().zip(from).zip(&factor[i..]) {
                 *a = *g * factor[i] * *factor_j;
             }
-            row[0] = row[0] + ridge[i];
+            if factor[i].dd().hi == 0.0 {
+                row[0] = T::from(1.0);
+                n_unseen += 1;
+            } else {
+                row[0] = row[0] + ridge[i];
+            }
         }
         let b = (0..d).map(|j| products[j * p + d] * factor[j]).collect();
-        Self { d, a, b, ridge, shift }
+        Self { d, a, b, ridge, shift, metric, n_unseen }
+    }
+
+    /// A system that needs no scaling.
+    pub(super) fn plain(d: usize, a: Vec<T>) -> Self {
+        let (shift, metric) = (vec![0; d], vec![(Dd::from(1.0), 0); d]);
+        Self { d, a, b: Vec::new(), ridge: Vec::new(), shift, metric, n_unseen: 0 }
     }
 }
 
@@ -132,14 +158,11 @@ impl CholeskyFactor {
         &self.shift
     }
 
-    /// The Cholesky factor itself, (d, d), upper triangle.
-    pub(super) fn into_factor(self) -> Vec<f64> {
-        self.u
-    }
-
-    /// The factor.
-    pub(super) fn factor(&self) -> &[f64] {
-        &self.u
+    /// `A⁻¹`, (d, d), upper triangle (dpotri).
+    pub(super) fn inverse(&self) -> Vec<f64> {
+        let mut inverse = self.u.clone();
+        blas::cholesky_inverse(self.d, &mut inverse);
+        inverse
     }
 }
 

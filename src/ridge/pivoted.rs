@@ -11,7 +11,7 @@ use super::{
 /// `Pᵀ A P = [R11 R12]ᵀ [R11 R12]` of an equilibrated A = D (G + Λ) D, in doubled precision.
 ///
 /// Columns whose pivot falls below `tolerance` times their diagonal depend on the columns chosen before them: dead. Among
-/// the others the one that is largest in its own units is next, so that the basic solution is near the one of minimum norm.
+/// the others the one that is largest for its penalty is next, so that the basic solution is near the one of minimum norm.
 pub(super) struct PivotedFactor {
     d: usize,
     /// Rows of R, each of length d in the columns' given order; rank of them.
@@ -19,27 +19,21 @@ pub(super) struct PivotedFactor {
     /// The chosen columns, in order.
     pub(super) basis: Vec<usize>,
     dead: Vec<usize>,
-    /// Columns of equilibrated coefficients are `2^-shift` of those in the columns' units..
+    /// See [`Equilibrated`].
     shift: Vec<i32>,
-    /// ..and these `2^-unit` of the original ones.
-    units: Vec<i32>,
+    metric: Vec<(Dd, i32)>,
     null_space: Option<NullSpace>,
 }
 
-/// Directions that A does not see, in original units: `n[j]` is a dead column's, each scaled to about unit size.
+/// Directions that A does not see, one for each dead column, in penalised coefficients, each of about unit size.
 struct NullSpace {
     vectors: Vec<Vec<Dd>>,
     gram: Box<PivotedFactor>,
 }
 
 impl PivotedFactor {
-    pub(super) fn new(
-        equations: Equilibrated<Dd>,
-        units: &[i32],
-        tolerance: f64,
-        run: &Run<'_>,
-    ) -> Result<Self, RidgeError> {
-        let Equilibrated { d, mut a, shift, .. } = equations;
+    pub(super) fn new(equations: Equilibrated<Dd>, tolerance: f64, run: &Run<'_>) -> Result<Self, RidgeError> {
+        let Equilibrated { d, mut a, shift, metric, .. } = equations;
         let diagonal: Vec<Dd> = (0..d).map(|j| a[j * d + j]).collect();
         let mut alive: Vec<usize> = (0..d).filter(|j| diagonal[*j].hi > 0.0).collect();
         let mut dead: Vec<usize> = (0..d).filter(|j| !(diagonal[*j].hi > 0.0)).collect();
@@ -49,7 +43,7 @@ impl PivotedFactor {
             let depends = |j: &usize| !(a[j * d + j].hi > tolerance * diagonal[*j].hi);
             dead.extend(alive.iter().filter(|j| depends(j)));
             alive.retain(|j| !depends(j));
-            let size = |j: usize| f64::from(2 * (shift[j] + units[j])) + a[j * d + j].hi.log2();
+            let size = |j: usize| a[j * d + j].hi.log2() - 2.0 * (metric[j].0.hi.log2() + f64::from(metric[j].1));
             let Some(at) = (0..alive.len()).max_by(|i, j| size(alive[*i]).total_cmp(&size(alive[*j])).then(j.cmp(i)))
             else {
                 break;
@@ -71,7 +65,7 @@ impl PivotedFactor {
             r.extend_from_slice(&row);
             basis.push(pivot);
         }
-        let mut factor = Self { d, r, basis, dead, shift, units: units[..d].to_vec(), null_space: None };
+        let mut factor = Self { d, r, basis, dead, shift, metric, null_space: None };
         if !factor.dead.is_empty() {
             factor.null_space = Some(factor.find_null_space(run)?);
         }
@@ -118,46 +112,78 @@ impl PivotedFactor {
         w
     }
 
-    /// The coefficients in the columns' units that solve `(G + Λ) w = g`, b = D g; of minimum norm in original units if
+    /// The coefficients in the columns' units that solve `(G + Λ) w = g`, b = D g; of minimum penalised norm if
     /// there are many.
     pub(super) fn solve(&self, b: &[Dd]) -> Vec<Dd> {
         let mut w = self.backward(&self.forward(b));
+        self.project_equilibrated(&mut w);
         w.iter_mut().zip(&self.shift).for_each(|(w, f)| *w = w.scaled(-f));
-        self.project(&mut w);
         w
     }
 
-    /// Takes away the component of w (in the columns' units) in the null space, orthogonal in original units.
-    pub(super) fn project(&self, w: &mut [Dd]) {
-        let Some(NullSpace { vectors, gram }) = &self.null_space else { return };
-        // To original units, as far as one common factor allows.
-        let largest = w.iter().zip(&self.units).filter(|(w, _)| w.hi != 0.0).map(|(w, u)| exponent(w.hi) - u).max();
-        let Some(largest) = largest else { return };
-        let mut original: Vec<Dd> = w.iter().zip(&self.units).map(|(w, u)| w.scaled(-u - largest)).collect();
-        for _ in 0..2 {
-            let parts: Vec<Dd> = vectors.iter().map(|n| dot(n, &original)).collect();
-            let v = gram.solve(&parts);
-            for (n, v) in vectors.iter().zip(v) {
-                double_double::subtract_scaled(v, n, &mut original);
+    /// `A⁺ b` for a b in the range of `A` or not, in equilibrated coefficients: with A = Rᵀ R,
+    /// `A⁺ = Rᵀ (R Rᵀ)⁻¹ (R Rᵀ)⁻¹ R`; `A⁻¹ b` if A has full rank.
+    pub(super) fn pseudo_solve(&self, b: &[Dd], run: &Run<'_>) -> Result<Vec<Dd>, RidgeError> {
+        if !self.is_deficient() {
+            return Ok(self.backward(&self.forward(b)));
+        }
+        let rank = self.rank();
+        let mut gram = vec![Dd::ZERO; rank * rank];
+        for i in 0..rank {
+            for j in i..rank {
+                gram[i * rank + j] = dot(self.row(i), self.row(j));
             }
         }
-        for ((w, original), u) in w.iter_mut().zip(original).zip(&self.units) {
-            *w = original.scaled(u + largest);
+        let gram = Self::new(Equilibrated::plain(rank, gram), 1e-30, run)?;
+        let right: Vec<Dd> = (0..rank).map(|k| dot(self.row(k), b)).collect();
+        let inner = gram.solve(&gram.solve(&right));
+        let mut x = vec![Dd::ZERO; self.d];
+        for (k, value) in inner.iter().enumerate() {
+            double_double::subtract_scaled(-*value, self.row(k), &mut x);
+        }
+        Ok(x)
+    }
+
+    /// Takes away the component of w (in the columns' units) in the null space, orthogonal in the penalised norm.
+    pub(super) fn project(&self, w: &mut [Dd]) {
+        w.iter_mut().zip(&self.shift).for_each(|(w, f)| *w = w.scaled(*f));
+        self.project_equilibrated(w);
+        w.iter_mut().zip(&self.shift).for_each(|(w, f)| *w = w.scaled(-f));
+    }
+
+    fn project_equilibrated(&self, w: &mut [Dd]) {
+        let Some(NullSpace { vectors, gram }) = &self.null_space else { return };
+        let Some(mut penalised) = self.penalised(w) else { return };
+        let largest = penalised.1;
+        for _ in 0..2 {
+            let parts: Vec<Dd> = vectors.iter().map(|n| dot(n, &penalised.0)).collect();
+            let v = gram.solve(&parts);
+            for (n, v) in vectors.iter().zip(v) {
+                double_double::subtract_scaled(v, n, &mut penalised.0);
+            }
+        }
+        for ((w, penalised), (mantissa, e)) in w.iter_mut().zip(penalised.0).zip(&self.metric) {
+            *w = (penalised / *mantissa).scaled(largest - e);
         }
     }
 
-    /// `N = [-R11⁻¹ R12; I]`, a vector for each dead column, in original units.
+    /// Equilibrated coefficients as those whose norm is penalised, divided by `2^largest` so that none is large.
+    fn penalised(&self, w: &[Dd]) -> Option<(Vec<Dd>, i32)> {
+        let sizes = w.iter().zip(&self.metric).filter(|(w, _)| w.hi != 0.0).map(|(w, (_, e))| exponent(w.hi) + e);
+        let largest = sizes.max()?;
+        let penalised =
+            w.iter().zip(&self.metric).map(|(w, (mantissa, e))| (*w * *mantissa).scaled(e - largest)).collect();
+        Some((penalised, largest))
+    }
+
+    /// `N = [-R11⁻¹ R12; I]`, a vector for each dead column.
     fn find_null_space(&self, run: &Run<'_>) -> Result<NullSpace, RidgeError> {
         let mut vectors = Vec::with_capacity(self.dead.len());
         for &dead in &self.dead {
             let column: Vec<Dd> = (0..self.rank()).map(|k| -self.row(k)[dead]).collect();
             let mut n = self.backward(&column);
             n[dead] = Dd::from(1.0);
-            let unit = |j: usize| self.shift[j] + self.units[j];
-            let sizes = n.iter().enumerate().filter(|(_, n)| n.hi != 0.0).map(|(j, n)| exponent(n.hi) - unit(j));
-            let largest = sizes.max().unwrap_or(0);
-            n.iter_mut().enumerate().for_each(|(j, n)| *n = n.scaled(-unit(j) - largest));
-            vectors.push(n);
+            vectors.extend(self.penalised(&n).map(|(n, _)| n));
             run.check()?;
         }
         let q = vectors.len();
@@ -167,9 +193,7 @@ impl PivotedFactor {
                 a[i * q + j] = dot(&vectors[i], &vectors[j]);
             }
         }
-        let zeros = vec![0; q];
-        let equations = Equilibrated { d: q, a, b: Vec::new(), ridge: Vec::new(), shift: zeros.clone() };
-        let gram = Box::new(Self::new(equations, &zeros, 1e-28, run)?);
+        let gram = Box::new(Self::new(Equilibrated::plain(q, a), 1e-28, run)?);
         Ok(NullSpace { vectors, gram })
     }
 }

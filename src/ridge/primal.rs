@@ -1,14 +1,14 @@
 //! Cross-validation of tall data from the folds' moments, in double precision and in doubled precision.
 
 use super::{
-    double_double::{self, Dd},
+    double_double::{self, Dd, scaled},
     error::RidgeError,
     gather::Source,
     moments::Moments,
     normal::{CholeskyFactor, Equilibrated, Objective, products},
     pivoted::PivotedFactor,
     rows::for_each_row,
-    scores::{FoldScore, FoldScores, ROUNDOFF},
+    scores::{ACCEPTED, FoldScore, FoldScores, ROUNDOFF},
     training::FoldMoments,
 };
 use std::ops::Range;
@@ -42,11 +42,11 @@ pub(super) fn double_scores(
             known = Some(factor.condition);
             factor.solve_equilibrated(&mut w);
             factor.unscale(&mut w);
-            found[i] = score(objective, training, &products, own, w, factor.condition);
+            found[i] = score(objective, training, &products, own, w, &factor);
         }
         Ok(found)
     };
-    folds.for_each_fold(&phase, visit, |_, found| {
+    folds.for_each_fold(source, &phase, visit, |_, found| {
         for fold in found {
             scores.iter_mut().zip(fold).for_each(|(scores, score)| scores.push(score));
         }
@@ -62,7 +62,7 @@ fn score(
     products: &[f64],
     own: &Moments<f64>,
     w: Vec<f64>,
-    condition: f64,
+    factor: &CholeskyFactor,
 ) -> FoldScore {
     let p = own.p();
     let mut v = w;
@@ -82,13 +82,32 @@ fn score(
     }
     let at_mean: f64 = offset.iter().zip(&v).map(|(offset, v)| offset * v).sum();
     let mse = sse / weight + at_mean * at_mean;
-    let training_size: f64 = (0..p).map(|j| v[j] * v[j] * products[j * p + j]).sum::<f64>() / training.weight.value();
-    // Coefficients of relative error κ(A)^(1/2) u change predictions by about that share of their size (Higham 2002,
-    // 10.1 and 20.4, for the error in the norm that A defines); the quadratic form cancels down to the error from size.
-    let prediction_error = ROUNDOFF * (condition * training_size.max(size)).sqrt();
-    let error =
-        4.0 * ROUNDOFF * size + 8.0 * prediction_error * mse.sqrt() + 16.0 * prediction_error * prediction_error;
+    let training_size: f64 = (0..p).map(|j| v[j] * v[j] * products[j * p + j]).sum();
+    // δw = A⁻¹ δA w with |δA| about u |A| changes predictions by u (ℓ κ(A) Σ w_j² A_jj)^(1/2) in the mean, where ℓ is the mean
+    // of xᵀ A⁻¹ x over the fold (Higham 2002, 10.1); the quadratic form cancels down to the error of its terms.
+    let error_for = |leverage: f64| {
+        let prediction = ROUNDOFF * (leverage * factor.condition * training_size).sqrt() + ROUNDOFF * size.sqrt();
+        4.0 * ROUNDOFF * size + 4.0 * prediction * mse.sqrt() + 4.0 * prediction * prediction
+    };
+    let squares = |j: usize| scaled(own.m[j * p + j] / weight + offset[j] * offset[j], -2 * factor.shift()[j]);
+    let bound = error_for(4.0 * factor.condition * (0..p - 1).map(squares).sum::<f64>());
+    let error = if bound <= ACCEPTED * mse { bound } else { error_for(leverage(own, &offset, factor)) };
     FoldScore { mse, error }
+}
+
+/// The mean of `xᵀ A⁻¹ x` over the rows of a fold: `Σ_jk (A⁻¹)_jk (F / W_f + δ δᵀ)_jk` (dpotri).
+fn leverage(own: &Moments<f64>, offset: &[f64], factor: &CholeskyFactor) -> f64 {
+    let (p, d) = (own.p(), own.p() - 1);
+    let inverse = factor.inverse();
+    let scale: Vec<f64> = factor.shift().iter().map(|f| scaled(1.0, -f)).collect();
+    let weight = own.weight.value();
+    let mut sum = 0.0;
+    for j in 0..d {
+        let entry =
+            |k: usize| (own.m[j * p + k] / weight + offset[j] * offset[k]) * scale[j] * scale[k] * inverse[j * d + k];
+        sum += entry(j) + 2.0 * (j + 1..d).map(entry).sum::<f64>();
+    }
+    sum.abs()
 }
 
 /// A model in the columns' units, for one fold and penalty.
@@ -117,13 +136,13 @@ pub(super) fn doubled_scores(
         let fit = |penalty: &f64| {
             let equations = Equilibrated::new(objective, training, &products, *penalty, &source.exponents);
             let b = equations.b.clone();
-            let w = PivotedFactor::new(equations, &source.exponents, tolerance(*penalty), source.run)?.solve(&b);
+            let w = PivotedFactor::new(equations, tolerance(*penalty), source.run)?.solve(&b);
             let intercept = if objective.fit_intercept { intercept(training, &w) } else { Dd::ZERO };
             Ok(Model { hi: w.iter().map(|w| w.hi).collect(), lo: w.iter().map(|w| w.lo).collect(), intercept })
         };
         penalties.iter().map(fit).collect::<Result<Vec<_>, RidgeError>>()
     };
-    folds.for_each_fold(&phase, visit, |batch, models| {
+    folds.for_each_fold(source, &phase, visit, |batch, models| {
         for fold in errors(source, partition, batch, &models)? {
             scores.iter_mut().zip(fold).for_each(|(scores, mse)| scores.push(FoldScore { mse, error: 0.0 }));
         }

@@ -19,7 +19,7 @@ impl FoldScore {
 pub(super) const ROUNDOFF: f64 = f64::EPSILON / 2.0;
 
 /// The relative error of a mean MSE that is accepted from double precision: ten digits are promised, one is for safety.
-const ACCEPTED: f64 = 1e-11;
+pub(super) const ACCEPTED: f64 = 1e-11;
 
 /// The errors of one penalty, by fold.
 pub(super) type FoldScores = Vec<FoldScore>;

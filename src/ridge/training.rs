@@ -12,7 +12,6 @@ use std::ops::Range;
 /// The moments by folds, as far as they fit in memory: with very many folds only those of batches of folds, and the
 /// folds' own are summed again from the rows when they are needed.
 pub(super) struct FoldMoments<'a, T> {
-    source: &'a Source<'a>,
     partition: &'a Partition,
     /// Ranges of folds.
     batches: Vec<Range<usize>>,
@@ -22,7 +21,7 @@ pub(super) struct FoldMoments<'a, T> {
 
 impl<'a, T: Real> FoldMoments<'a, T> {
     /// One pass over the rows.
-    pub(super) fn new(source: &'a Source<'a>, partition: &'a Partition, share: (f64, f64)) -> Result<Self, RidgeError> {
+    pub(super) fn new(source: &Source<'_>, partition: &'a Partition, share: (f64, f64)) -> Result<Self, RidgeError> {
         let n_folds = partition.n_folds();
         let fold_values = source.p() * source.p() * size_of::<T>() / 8;
         // As much as the matrix itself, or 32 MiB; but at least the square root of the number of folds, which balances
@@ -37,7 +36,7 @@ impl<'a, T: Real> FoldMoments<'a, T> {
             let batch_of = |fold: usize| batches.partition_point(|batch| batch.end <= fold);
             source.moments(n_batches, |row| Some(batch_of(partition.fold_of(row))), share)?
         };
-        Ok(Self { source, partition, batches, parts })
+        Ok(Self { partition, batches, parts })
     }
 
     /// The moments of all rows.
@@ -49,12 +48,13 @@ impl<'a, T: Real> FoldMoments<'a, T> {
     /// one after another, calling `finish` after each with its folds and what was found.
     pub(super) fn for_each_fold<R: Send>(
         &self,
+        source: &Source<'_>,
         phase: &Phase<'_>,
         visit: impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync,
         mut finish: impl FnMut(Range<usize>, Vec<R>) -> Result<(), RidgeError>,
     ) -> Result<(), RidgeError> {
         if self.batches.len() == 1 {
-            let found = self.leave_out(0, &self.parts, &[], phase, &visit)?;
+            let found = leave_out(source, 0, &self.parts, &[], phase, &visit)?;
             return finish(self.batches[0].clone(), found);
         }
         for (b, batch) in self.batches.iter().enumerate() {
@@ -62,41 +62,40 @@ impl<'a, T: Real> FoldMoments<'a, T> {
                 let fold = self.partition.fold_of(row);
                 batch.contains(&fold).then(|| fold - batch.start)
             };
-            let folds = self.source.moments(batch.len(), cell_of, (0.0, 0.0))?;
+            let folds = source.moments(batch.len(), cell_of, (0.0, 0.0))?;
             let others: Vec<_> = self.parts.iter().enumerate().filter(|(i, _)| *i != b).map(|(_, part)| part).collect();
             let outside = Moments::sum(&others);
-            finish(batch.clone(), self.leave_out(batch.start, &folds, &[&outside], phase, &visit)?)?;
+            finish(batch.clone(), leave_out(source, batch.start, &folds, &[&outside], phase, &visit)?)?;
         }
         Ok(())
     }
+}
 
-    /// Splits the folds into a fixed number of groups, which run in parallel.
-    fn leave_out<R: Send>(
-        &self,
-        first: usize,
-        folds: &[Moments<T>],
-        outside: &[&Moments<T>],
-        phase: &Phase<'_>,
-        visit: &(impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync),
-    ) -> Result<Vec<R>, RidgeError> {
-        const GROUPS: usize = 16;
-        let n_groups = folds.len().min(GROUPS);
-        let groups: Vec<_> =
-            (0..n_groups).map(|g| g * folds.len() / n_groups..(g + 1) * folds.len() / n_groups).collect();
-        let sums: Vec<_> =
-            groups.iter().map(|group| Moments::sum(&folds[group.clone()].iter().collect::<Vec<_>>())).collect();
-        let found = self.source.run.map(n_groups, self.source.is_small(), |g| {
-            let others = sums.iter().enumerate().filter(|(i, _)| *i != g).map(|(_, sum)| sum);
-            let training = Moments::sum(&others.chain(outside.iter().copied()).collect::<Vec<_>>());
-            let mut found = Vec::new();
-            descend(first + groups[g].start, &folds[groups[g].clone()], &training, &mut |fold, training, own| {
-                found.push(visit(fold, training, own)?);
-                phase.step()
-            })?;
-            Ok(found)
+/// Splits the folds into a fixed number of groups, which run in parallel.
+fn leave_out<T: Real, R: Send>(
+    source: &Source<'_>,
+    first: usize,
+    folds: &[Moments<T>],
+    outside: &[&Moments<T>],
+    phase: &Phase<'_>,
+    visit: &(impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync),
+) -> Result<Vec<R>, RidgeError> {
+    const GROUPS: usize = 16;
+    let n_groups = folds.len().min(GROUPS);
+    let groups: Vec<_> = (0..n_groups).map(|g| g * folds.len() / n_groups..(g + 1) * folds.len() / n_groups).collect();
+    let sums: Vec<_> =
+        groups.iter().map(|group| Moments::sum(&folds[group.clone()].iter().collect::<Vec<_>>())).collect();
+    let found = source.run.map(n_groups, source.is_small(), |g| {
+        let others = sums.iter().enumerate().filter(|(i, _)| *i != g).map(|(_, sum)| sum);
+        let training = Moments::sum(&others.chain(outside.iter().copied()).collect::<Vec<_>>());
+        let mut found = Vec::new();
+        descend(first + groups[g].start, &folds[groups[g].clone()], &training, &mut |fold, training, own| {
+            found.push(visit(fold, training, own)?);
+            phase.step()
         })?;
-        Ok(found.into_iter().flatten().collect())
-    }
+        Ok(found)
+    })?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Visits each of `folds` with the sum of `outside` and all other folds, in O(log) sums a fold: the halves take turns.

@@ -3,12 +3,15 @@
 use super::{
     blas, check,
     columns::Columns,
-    double_double::{Dd, scaled},
+    double_double::{Dd, exponent, scaled},
+    dual::{self, standardising},
+    dual_fit,
     error::RidgeError,
-    fit::{self, Fit, Totals, in_original_units, is_in_range},
+    fit::{self, Fit, Totals, in_original_units},
     folds::Partition,
     gather::Source,
     grid,
+    kernel::{Samples, kernel},
     moments::Moments,
     normal::{Objective, products},
     params::ValidParams,
@@ -38,7 +41,11 @@ pub fn cross_validate(rows: &dyn Rows, params: &ValidParams, control: &Control<'
     let exponents = vec![0; columns.n_features() + 1];
     let mut source = Source { rows, columns, exponents, run: &run };
     let objective = Objective::new(&params.params);
-    let found = primal(&mut source, params, &objective, &partition)?;
+    let found = if source.columns.n_features() > source.rows.n_rows() {
+        dual(&mut source, params, &objective, &partition)?
+    } else {
+        primal(&mut source, params, &objective, &partition)?
+    };
     let report = report(&source, params, found, partition.n_folds())?;
     run.report(1.0);
     Ok(report)
@@ -60,10 +67,14 @@ fn primal(
     objective: &Objective,
     partition: &Partition,
 ) -> Result<Found, RidgeError> {
-    let total = FoldMoments::<f64>::new(source, partition, (0.0, 0.3))?.total();
-    let constant = if is_in_range(&total) { Vec::new() } else { take_units(source, params, objective)? };
-    let folds = FoldMoments::<f64>::new(source, partition, (0.0, 0.3))?;
-    let total = folds.total();
+    let mut folds = FoldMoments::<f64>::new(source, partition, (0.0, 0.3))?;
+    let mut total = folds.total();
+    let constant = take_units(source, params, objective, &total)?;
+    if source.is_scaled() {
+        drop(folds);
+        folds = FoldMoments::new(source, partition, (0.2, 0.3))?;
+        total = folds.total();
+    }
     let penalties = match &params.params.penalties {
         Some(penalties) => penalties.clone(),
         None => {
@@ -89,6 +100,74 @@ fn primal(
     Ok(Found { cv, best, fit, weight, constant })
 }
 
+/// Data with more columns than rows: from the Gram matrix of the rows.
+fn dual(
+    source: &mut Source<'_>,
+    params: &ValidParams,
+    objective: &Objective,
+    partition: &Partition,
+) -> Result<Found, RidgeError> {
+    let constant = take_dual_units(source, params, objective)?;
+    let samples = Samples::new(source, objective.fit_intercept)?;
+    let n = samples.weights.len();
+    let shared = if objective.standardize { None } else { Some(kernel::<f64>(source, &samples, None)?) };
+    source.run.report(0.3);
+    let penalties = match &params.params.penalties {
+        Some(penalties) => penalties.clone(),
+        None => {
+            let all = vec![true; n];
+            let standardised = match shared {
+                Some(_) => None,
+                None => {
+                    Some(kernel::<f64>(source, &samples, Some(&standardising(&samples.deviations(source, &all)?)))?)
+                }
+            };
+            let k = standardised.as_deref().or(shared.as_deref()).unwrap_or_default();
+            let (weight, squared, trace) = dual::spectrum(objective, &samples, k);
+            let unit = if objective.standardize { 0 } else { source.exponents[0] };
+            grid::automatic(objective, weight, scaled(squared, 4 * unit), scaled(trace, 2 * unit))
+        }
+    };
+    let mut scores = dual::scores(source, &samples, shared.as_deref(), objective, &penalties, partition, (0.3, 0.6))?;
+    let uncertain: Vec<usize> = (0..penalties.len()).filter(|i| !is_certified(&scores[*i])).collect();
+    if !uncertain.is_empty() {
+        let chosen: Vec<f64> = uncertain.iter().map(|i| penalties[*i]).collect();
+        let doubled = if objective.standardize { None } else { Some(kernel::<Dd>(source, &samples, None)?) };
+        let again = dual::scores(source, &samples, doubled.as_deref(), objective, &chosen, partition, (0.6, 0.9))?;
+        uncertain.into_iter().zip(again).for_each(|(i, score)| scores[i] = score);
+    }
+    let (cv, best) = table(&penalties, &scores, source)?;
+    source.run.report(0.9);
+    let weight = samples.weights.iter().fold(Dd::ZERO, |sum, w| sum + Dd::from(*w));
+    let fit = dual_fit::fit(source, &samples, shared, objective, penalties[best])?;
+    Ok(Found { cv, best, fit, weight, constant })
+}
+
+/// As [`take_units`] for the dual, where all features must share one unit unless they are standardised.
+fn take_dual_units(
+    source: &mut Source<'_>,
+    params: &ValidParams,
+    objective: &Objective,
+) -> Result<Vec<usize>, RidgeError> {
+    let ranges = source.ranges()?;
+    if ranges.iter().any(|(low, high)| !(low.is_finite() && high.is_finite())) {
+        check::check_cells(params, source.rows)?;
+    }
+    let d = source.columns.n_features();
+    let size = |(low, high): &(f64, f64)| {
+        let reach = high.abs().max(low.abs());
+        if objective.fit_intercept { (high / 2.0 - low / 2.0).max(reach * 1e-100) } else { reach }
+    };
+    let largest = ranges[..d].iter().map(size).fold(0.0, f64::max);
+    for j in 0..d {
+        source.exponents[j] = dual_fit::unit_for(if objective.standardize { size(&ranges[j]) } else { largest });
+    }
+    source.exponents[d] = dual_fit::unit_for(size(&ranges[d]));
+    let is_constant =
+        |(low, high): (f64, f64)| if objective.fit_intercept { low >= high } else { low == 0.0 && high == 0.0 };
+    Ok((0..d).filter(|j| is_constant(ranges[*j])).map(|j| source.columns.features[j]).collect())
+}
+
 /// `Σ c_j²` and `Σ c_j` over the eigenvalues of the features' products, in original units (standardised ones if asked for).
 fn spectrum(objective: &Objective, total: &Moments<f64>, units: &[i32]) -> (f64, f64) {
     let products = products(objective, total);
@@ -112,16 +191,34 @@ fn spectrum(objective: &Objective, total: &Moments<f64>, units: &[i32]) -> (f64,
     (squared, trace)
 }
 
-/// Looks at the range of all columns, takes their units from it, and returns the features that are constant.
-fn take_units(source: &mut Source<'_>, params: &ValidParams, objective: &Objective) -> Result<Vec<usize>, RidgeError> {
-    let ranges = source.ranges()?;
-    if ranges.iter().any(|(low, high)| !(low.is_finite() && high.is_finite())) {
+/// Finds the features that are constant, and gives other units to columns whose products would leave the range of
+/// doubles; looks at the rows again only if some products are zero or extreme.
+fn take_units(
+    source: &mut Source<'_>,
+    params: &ValidParams,
+    objective: &Objective,
+    total: &Moments<f64>,
+) -> Result<Vec<usize>, RidgeError> {
+    let suspects = fit::out_of_range(total);
+    if suspects.is_empty() {
+        return Ok(Vec::new());
+    }
+    if total.mean.iter().any(|mean| !mean.value().is_finite()) {
         check::check_cells(params, source.rows)?;
     }
-    source.set_units(&ranges, objective.fit_intercept);
-    let is_constant =
-        |(low, high): (f64, f64)| if objective.fit_intercept { low >= high } else { low == 0.0 && high == 0.0 };
-    Ok(source.columns.features.iter().enumerate().filter(|(j, _)| is_constant(ranges[*j])).map(|(_, c)| *c).collect())
+    let ranges = source.ranges()?;
+    let mut constant = Vec::new();
+    for j in suspects {
+        let (low, high) = ranges[j];
+        let (size, reach) = (high / 2.0 - low / 2.0, high.abs().max(low.abs()));
+        let size = if objective.fit_intercept { size } else { reach };
+        if size > 0.0 {
+            source.exponents[j] = exponent(size).max(exponent(reach) - 400).clamp(-1000, 1000);
+        } else if j < source.columns.n_features() {
+            constant.push(source.columns.features[j]);
+        }
+    }
+    Ok(constant)
 }
 
 /// The cross-validation table and the index of its best penalty.

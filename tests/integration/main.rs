@@ -8,6 +8,7 @@ mod command_line;
 mod configuration;
 mod contract;
 mod database;
+mod engine;
 mod faults;
 mod load;
 mod model;

@@ -1,0 +1,275 @@
+//! The final fit of data with more columns than rows.
+
+use super::{
+    blas,
+    double_double::{self, Dd},
+    dual::{DualSystem, factor, standardising},
+    error::RidgeError,
+    fit::Fit,
+    gather::Source,
+    kernel::{Samples, kernel},
+    normal::{Objective, symmetric_norm},
+    primal::rank_tolerance,
+    refine::Solution,
+    rows::for_each_row,
+};
+
+/// The fit to all rows, by the dual in double precision and refinement with the rows in doubled precision, or all in doubled
+/// precision if the condition number is large.
+pub(super) fn fit(
+    source: &Source<'_>,
+    samples: &Samples,
+    shared: Option<Vec<f64>>,
+    objective: &Objective,
+    penalty: f64,
+) -> Result<Fit, RidgeError> {
+    let n = samples.weights.len();
+    let scale = match objective.standardize {
+        true => Some(standardising(&samples.deviations(source, &vec![true; n])?)),
+        false => None,
+    };
+    let rows = Rows { source, samples, scale: scale.as_deref() };
+    let k = match shared {
+        Some(k) => k,
+        None => kernel::<f64>(source, samples, scale.as_deref())?,
+    };
+    let system = DualSystem::new(objective, samples, &k, |_| true, penalty, source.exponents[0]);
+    drop(k);
+    let m = system.rows.len();
+    let mut u = system.b.clone();
+    let norm = symmetric_norm(m, &u);
+    if blas::cholesky(m, &mut u) && blas::reciprocal_condition(m, &u, norm) > 1e-10 {
+        let solve = |right: &[Dd]| {
+            let mut a: Vec<f64> = right.iter().map(|x| x.value()).collect();
+            blas::cholesky_solve(m, &u, &mut a);
+            Ok(a.into_iter().map(Dd::from).collect())
+        };
+        if let Some((solution, variation)) = rows.refine(&System::of(&system), &solve)? {
+            let dof = double_dof(&system, u, objective);
+            return Ok(Fit { solution, dof, condition_number: None, variation });
+        }
+    }
+    let k = kernel::<Dd>(source, samples, scale.as_deref())?;
+    let system = DualSystem::new(objective, samples, &k, |_| true, penalty, source.exponents[0]);
+    drop(k);
+    let factor = factor(&system, rank_tolerance(penalty, n, source.columns.n_features()), source)?;
+    let solve = |right: &[Dd]| factor.pseudo_solve(right, source.run);
+    let (solution, variation) = match rows.refine(&System::of(&system), &solve)? {
+        Some(found) if !factor.is_deficient() => found,
+        _ => rows.evaluate(&System::of(&system), &factor.pseudo_solve(&system.right, source.run)?)?,
+    };
+    let intercept = f64::from(u8::from(objective.fit_intercept));
+    let dof = if system.ridge.hi == 0.0 {
+        factor.rank() as f64 - intercept
+    } else {
+        // n - α tr(B⁻¹), without the direction that centring empties.
+        let mut unit = vec![Dd::ZERO; m];
+        let mut trace = Dd::ZERO;
+        for i in 0..m {
+            source.run.check()?;
+            unit[i] = Dd::from(1.0);
+            trace = factor.forward(&unit).iter().fold(trace, |sum, z| sum + *z * *z);
+            unit[i] = Dd::ZERO;
+        }
+        (Dd::from(m as f64) - system.ridge * trace).value() - intercept * filled_share(&system)
+    };
+    Ok(Fit { solution, dof, condition_number: None, variation })
+}
+
+/// `m / (m + α)`: what the term m s sᵀ adds to `n - α tr(B⁻¹)`.
+fn filled_share<T: super::kernel::KernelReal>(system: &DualSystem<T>) -> f64 {
+    let m = system.rows.len();
+    // sᵀ B s = m + α, as K_c s = 0.
+    let total = system.weight;
+    let mut quadratic = Dd::ZERO;
+    for i in 0..m {
+        for j in i..m {
+            let term = system.b[i * m + j].dd() * (system.roots[i] * system.roots[j]).dd();
+            quadratic = quadratic + if i == j { term } else { term + term };
+        }
+    }
+    let filled = (quadratic / total).value();
+    (filled - system.ridge.dd().value()) / filled
+}
+
+/// `tr(K_c (K_c + α)⁻¹)` (dpotri).
+fn double_dof(system: &DualSystem<f64>, mut u: Vec<f64>, objective: &Objective) -> f64 {
+    let m = system.rows.len();
+    let intercept = if objective.fit_intercept { 1.0 } else { 0.0 };
+    if system.ridge == 0.0 {
+        return m as f64 - intercept;
+    }
+    blas::cholesky_inverse(m, &mut u);
+    let mut trace = 0.0;
+    for i in 0..m {
+        let (b, q) = (&system.b[i * m + i..(i + 1) * m], &u[i * m + i..(i + 1) * m]);
+        trace += (b[0] - system.ridge) * q[0] + 2.0 * b[1..].iter().zip(&q[1..]).map(|(b, q)| b * q).sum::<f64>();
+    }
+    if objective.fit_intercept { trace - filled_share(system) } else { trace }
+}
+
+/// What refinement needs to know of a system.
+struct System<'s> {
+    rows: &'s [usize],
+    weight: Dd,
+    ridge: Dd,
+    shift: i32,
+    fit_intercept: bool,
+    right: Vec<Dd>,
+}
+
+impl<'s> System<'s> {
+    fn of<T: super::kernel::KernelReal>(system: &'s DualSystem<T>) -> Self {
+        Self {
+            rows: &system.rows,
+            weight: system.weight,
+            ridge: system.ridge.dd(),
+            shift: system.shift,
+            fit_intercept: system.fit_intercept(),
+            right: system.right.iter().map(|x| x.dd()).collect(),
+        }
+    }
+}
+
+/// The rows, with what their columns are multiplied with.
+struct Rows<'a> {
+    source: &'a Source<'a>,
+    samples: &'a Samples,
+    scale: Option<&'a [f64]>,
+}
+
+impl Rows<'_> {
+    /// `Σ_i t_i z_i` over all rows, z = (features.., target), for one t per row.
+    fn combine(&self, t: &[Dd]) -> Result<Vec<Dd>, RidgeError> {
+        let p = self.source.p();
+        let chunks = self.source.chunks(16);
+        let parts = self.source.run.map(chunks.len(), self.source.is_small(), |c| {
+            let (mut hi, mut lo, mut z) = (vec![0.0; p], vec![0.0; p], vec![0.0; p]);
+            for block in chunks[c].clone() {
+                for_each_row(self.source.rows, block, |i, row| {
+                    if t[i].hi != 0.0 {
+                        self.source.gather(row, &mut z);
+                        double_double::add_scaled(t[i], &z, &mut hi, &mut lo);
+                    }
+                })?;
+                self.source.run.check()?;
+            }
+            Ok((hi, lo))
+        })?;
+        let mut total = vec![Dd::ZERO; p];
+        for (hi, lo) in parts {
+            total
+                .iter_mut()
+                .zip(hi.into_iter().zip(lo))
+                .for_each(|(total, (hi, lo))| *total = *total + Dd::sum(hi, lo));
+        }
+        Ok(total)
+    }
+
+    /// `y_i - b - <x_i, w>` for all rows.
+    fn residuals(&self, w: &[Dd], b: Dd) -> Result<Vec<Dd>, RidgeError> {
+        let (hi, lo): (Vec<f64>, Vec<f64>) = w.iter().map(|w| (w.hi, w.lo)).unzip();
+        let chunks = self.source.chunks(16);
+        let parts = self.source.run.map(chunks.len(), self.source.is_small(), |c| {
+            let (mut residuals, mut z) = (Vec::new(), vec![0.0; self.source.p()]);
+            for block in chunks[c].clone() {
+                for_each_row(self.source.rows, block, |_, row| {
+                    self.source.gather(row, &mut z);
+                    let (x, y) = z.split_at(w.len());
+                    residuals.push(Dd::from(y[0]) - b - double_double::dot(x, &hi, &lo));
+                })?;
+                self.source.run.check()?;
+            }
+            Ok(residuals)
+        })?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// The means of (features.., target).
+    fn means(&self, system: &System<'_>) -> Result<Vec<Dd>, RidgeError> {
+        if !system.fit_intercept {
+            return Ok(vec![Dd::ZERO; self.source.p()]);
+        }
+        let weights: Vec<Dd> = self.samples.weights.iter().map(|w| Dd::from(*w)).collect();
+        Ok(self.combine(&weights)?.into_iter().map(|sum| sum / system.weight).collect())
+    }
+
+    /// The model that dual coefficients mean, and its residuals.
+    fn model(&self, system: &System<'_>, means: &[Dd], a: &[Dd]) -> Result<(Vec<Dd>, Dd, Vec<Dd>), RidgeError> {
+        let d = means.len() - 1;
+        let mut t = vec![Dd::ZERO; self.samples.weights.len()];
+        for (i, a) in system.rows.iter().zip(a) {
+            t[*i] = (*a * Dd::from(self.samples.weights[*i]).sqrt()).scaled(-system.shift);
+        }
+        let sum = t.iter().fold(Dd::ZERO, |sum, t| sum + *t);
+        let mut w = self.combine(&t)?;
+        w.truncate(d);
+        for j in 0..d {
+            let scale = Dd::from(self.scale.map_or(1.0, |scale| scale[j]));
+            w[j] = (w[j] - sum * means[j]) * scale * scale;
+        }
+        let b = (0..d).fold(means[d], |b, j| b - w[j] * means[j]);
+        let residuals = self.residuals(&w, b)?;
+        Ok((w, b, residuals))
+    }
+
+    fn squares(&self, residuals: &[Dd]) -> f64 {
+        residuals.iter().zip(&self.samples.weights).map(|(r, w)| w * (r.value() * r.value())).sum()
+    }
+
+    /// `Σ v_i (y_i - μ_y)²`.
+    fn variation(&self, system: &System<'_>) -> f64 {
+        let first = self.samples.targets[system.rows[0]];
+        let offset = |i: &usize| self.samples.targets[*i] - first;
+        let weight = system.weight.value();
+        let mean = system.rows.iter().map(|i| self.samples.weights[*i] * offset(i)).sum::<f64>() / weight;
+        system.rows.iter().map(|i| self.samples.weights[*i] * (offset(i) - mean).powi(2)).sum()
+    }
+
+    /// The solution for given dual coefficients.
+    fn evaluate(&self, system: &System<'_>, a: &[Dd]) -> Result<(Solution, f64), RidgeError> {
+        let means = self.means(system)?;
+        let (w, b, residuals) = self.model(system, &means, a)?;
+        Ok((Solution { w, b, squares: self.squares(&residuals) }, self.variation(system)))
+    }
+
+    /// Iterative refinement of a: `r = S (y - b - X w) - α a` in doubled precision, `a += B⁻¹ r`; `None` if it fails.
+    fn refine(
+        &self,
+        system: &System<'_>,
+        solve: &dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError>,
+    ) -> Result<Option<(Solution, f64)>, RidgeError> {
+        const MOST_STEPS: usize = 20;
+        let means = self.means(system)?;
+        let mut a = solve(&system.right)?;
+        let size = |a: &[Dd]| a.iter().fold(0.0, |largest: f64, a| largest.max(a.hi.abs()));
+        let mut last_step = f64::INFINITY;
+        for _ in 0..MOST_STEPS {
+            let (w, b, residuals) = self.model(system, &means, &a)?;
+            let right: Vec<Dd> = system
+                .rows
+                .iter()
+                .zip(&a)
+                .map(|(i, a)| residuals[*i] * Dd::from(self.samples.weights[*i]).sqrt() - system.ridge * *a)
+                .collect();
+            let delta = solve(&right)?;
+            let step = size(&delta);
+            if step <= 1e-22 * size(&a) {
+                // Smaller than what the digits of w and of the residuals need.
+                return Ok(Some((Solution { w, b, squares: self.squares(&residuals) }, self.variation(system))));
+            }
+            if !(step <= 0.25 * last_step) {
+                return Ok(None);
+            }
+            last_step = step;
+            a.iter_mut().zip(&delta).for_each(|(a, delta)| *a = *a + *delta);
+        }
+        Ok(None)
+    }
+}
+
+/// The exponent that brings `size` to about 1, unless that is close enough.
+pub(super) fn unit_for(size: f64) -> i32 {
+    let e = double_double::exponent(size);
+    if size == 0.0 || (-200..200).contains(&e) { 0 } else { e }
+}
