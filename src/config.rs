@@ -14,7 +14,7 @@ use rocket::Config as RocketConfig;
 use rocket::data::{ByteUnit, Limits};
 use rocket::figment::providers::{Env, Format, Serialized, Toml};
 use rocket::figment::value::{Dict, Value};
-use rocket::figment::{Figment, Profile};
+use rocket::figment::{self, Figment, Profile};
 use serde::Deserialize;
 
 use crate::postgres;
@@ -43,7 +43,7 @@ pub struct Config {
     /// What is logged.
     pub log_level: LevelFilter,
     /// The part that Rocket reads: address, port, shutdown and so on.
-    pub rocket: Figment,
+    pub rocket: RocketConfig,
 }
 
 /// A database connection URL. It holds a password, so `Debug` hides it.
@@ -134,6 +134,9 @@ const OWN_KEYS: [&str; 9] = [
 /// Keys that Rocket knows but that have no effect in this build: to accept `tls` and serve plain HTTP would be a trap.
 const UNUSED_ROCKET_KEYS: [&str; 4] = ["tls", "secret_key", "cli_colors", "temp_dir"];
 const LIMIT_NAMES: [&str; 2] = ["train", "predict"];
+const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
+/// Bodies are held in memory, a few times over.
+const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
 
 impl Config {
     /// Reads the configuration of this process's environment.
@@ -146,9 +149,9 @@ impl Config {
 
     /// Checks what the file and the environment say, and fills in the defaults.
     pub(crate) fn from_sources(sources: Figment) -> anyhow::Result<Self> {
-        check_names(&sources.extract::<Dict>()?)?;
+        check_names(&sources.extract::<Dict>().map_err(without_values)?)?;
         let figment = defaults().merge(&sources).select(sources.profile().clone());
-        let keys: Keys = figment.extract()?;
+        let keys: Keys = figment.extract().map_err(without_values)?;
         let database_url = keys.database_url.filter(|url| !url.is_empty());
         let database_url = database_url.map(|url| DatabaseUrl::parse(&url)).transpose().context("database_url")?;
         let data_dir = keys.data_dir.map_or_else(postgres::default_data_dir, Ok).context("data_dir")?;
@@ -173,7 +176,14 @@ impl Config {
         let log_level = keys.log_level.parse().with_context(|| {
             format!("log_level must be off, error, warn, info, debug or trace, but is {:?}", keys.log_level)
         })?;
-        let limit = |name| keys.limits.get(name).with_context(|| format!("limits.{name} is missing"));
+        let limit = |name| {
+            let limit = keys.limits.get(name).with_context(|| format!("limits.{name} is missing"))?;
+            ensure!(
+                limit > 0 && limit <= LARGEST_LIMIT,
+                "limits.{name} must be 1 byte to {LARGEST_LIMIT}, but is {limit}"
+            );
+            Ok(limit)
+        };
         let config = Self {
             database_url,
             data_dir,
@@ -185,9 +195,9 @@ impl Config {
             train_limit: limit("train")?,
             predict_limit: limit("predict")?,
             log_level,
-            rocket: for_rocket(figment, keys.async_threads),
+            rocket: for_rocket(figment, keys.async_threads)?,
         };
-        RocketConfig::try_from(&config.rocket)?;
+        ensure!(config.rocket.max_blocking > 0, "max_blocking must be at least 1");
         Ok(config)
     }
 }
@@ -226,21 +236,53 @@ fn check_names(all: &Dict) -> anyhow::Result<()> {
     if let Some(key) = all.keys().find(|key| !known(key)) {
         bail!("unknown configuration key {key:?}; Rocket.toml.example lists the known ones");
     }
-    if let Some(Value::Dict(_, limits)) = all.get("limits") {
-        let rockets = Limits::default();
-        let known = |name: &str| LIMIT_NAMES.contains(&name) || rockets.get(name).is_some();
-        if let Some(name) = limits.keys().find(|name| !known(name)) {
-            bail!("unknown configuration key \"limits.{name}\"; the limits are {}", LIMIT_NAMES.join(" and "));
+    for (table, known) in [("limits", &LIMIT_NAMES[..]), ("shutdown", &SHUTDOWN_NAMES)] {
+        let Some(Value::Dict(_, keys)) = all.get(table) else { continue };
+        if let Some(name) = keys.keys().find(|name| !known.contains(&name.as_str())) {
+            bail!("unknown configuration key \"{table}.{name}\"; known are {}", known.join(", "));
         }
     }
     Ok(())
 }
 
+/// What is wrong, and where, but not with what value if that may be the database's URL: figment quotes it, and a file that is
+/// not TOML is quoted line by line.
+fn without_values(error: figment::Error) -> anyhow::Error {
+    let said = error.to_string();
+    let is_secret = said.contains("://") || error.path.iter().any(|key| key.eq_ignore_ascii_case("database_url"));
+    if !is_secret && !said.contains('\n') {
+        return anyhow::anyhow!(said);
+    }
+    let place = error.metadata.as_ref().and_then(|data| data.source.as_ref()).map(|source| format!(" in {source}"));
+    let place = place.unwrap_or_default();
+    match said.lines().next().filter(|line| line.starts_with("TOML parse error at ")) {
+        Some(line) => anyhow::anyhow!("{line}{place}: this is not valid TOML"),
+        None => anyhow::anyhow!(
+            "a value has the wrong type{place}: database_url must be a string, and every key must stand below a line [default]"
+        ),
+    }
+}
+
 /// Rocket's share: `workers` and `log_level` mean something else to it, and it logs through our logger anyway.
-fn for_rocket(figment: Figment, async_threads: Option<usize>) -> Figment {
+fn for_rocket(figment: Figment, async_threads: Option<usize>) -> anyhow::Result<RocketConfig> {
     let threads = async_threads.filter(|&n| n > 0).unwrap_or_else(|| RocketConfig::default().workers);
-    figment
+    ensure!(threads <= 1024, "async_threads must be at most 1024, but is {threads}");
+    let figment = figment
         .merge(Serialized::global("workers", threads))
         .merge(Serialized::global("log_level", "off"))
-        .merge(Serialized::global("cli_colors", false))
+        .merge(Serialized::global("cli_colors", false));
+    RocketConfig::try_from(figment).map_err(without_values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_hides_the_database_url() {
+        let sources = Figment::new().merge(Serialized::default("database_url", "postgres://u:s3cr3t@localhost/db"));
+        let config = Config::from_sources(sources).unwrap();
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+        assert!(config.database_url.unwrap().expose().starts_with("postgres://u:s3cr3t@localhost/db?"));
+    }
 }

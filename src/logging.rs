@@ -2,6 +2,7 @@
 //!
 //! The logger must stand before Rocket is built, because Rocket installs its own where it finds none.
 
+use std::io::{self, Write};
 use std::panic;
 
 use chrono::{SecondsFormat, Utc};
@@ -15,19 +16,43 @@ pub fn init() -> Result<(), SetLoggerError> {
     fern::Dispatch::new()
         .format(|out, message, record| {
             let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-            // A name that a client chose may hold line breaks, and must not be able to forge a line of its own.
-            let text = message.to_string().replace('\n', "\\n").replace('\r', "\\r");
+            // A name that a client chose may hold control characters, and must not be able to forge a line of its own.
+            let text: String = message.to_string().chars().flat_map(escaped).collect();
             out.finish(format_args!("{time} {:5} {} {text}", record.level(), record.target()));
         })
         // Rocket reports each request and its start over many lines: the access log and the listening line say it in one.
         .level_for("rocket", LevelFilter::Warn)
         .level_for("rocket::launch", LevelFilter::Error)
         .filter(|record| !record.target().starts_with("rocket::server") && !record.target().ends_with("::_"))
-        .chain(std::io::stdout())
+        .chain(fern::Output::writer(Box::new(StandardOutput), "\n"))
         .apply()?;
     panic::set_hook(Box::new(|info| log::error!(target: "panic", "{info}")));
     set_level(LevelFilter::Info);
     Ok(())
+}
+
+/// A control character as its escape, everything else as it is.
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let is_control = character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+    let escape = is_control.then(|| character.escape_default());
+    let plain = (!is_control).then_some(character);
+    escape.into_iter().flatten().chain(plain)
+}
+
+/// Standard output; a line that cannot be written is dropped. A full disk must not end the service, and there is nowhere
+/// to complain.
+struct StandardOutput;
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _dropped = io::stdout().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _dropped = io::stdout().lock().flush();
+        Ok(())
+    }
 }
 
 /// Drops everything less important than `level`.

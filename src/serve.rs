@@ -19,6 +19,9 @@ use crate::web;
 /// How long the start waits for a database that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long queries that are still under way may take after the last reply.
+const LAST_QUERIES: Duration = Duration::from_secs(3);
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -30,20 +33,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let (url, _private) = database(&config)?;
     drop(db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?);
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
-    let result = runtime(&config)?.block_on(launch(config, pool));
+    let runtime = runtime(&config)?;
+    let result = runtime.block_on(launch(config, pool));
+    // A query that hangs must not keep the service from ending.
+    runtime.shutdown_timeout(LAST_QUERIES);
     log::info!("the service has stopped");
     result
 }
 
 /// The threads that answer requests. `rocket::execute` would read its own configuration, in which `workers` are threads.
 fn runtime(config: &Config) -> anyhow::Result<Runtime> {
-    let rocket = rocket::Config::try_from(&config.rocket)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // By this name Rocket knows its own runtime.
     builder
         .thread_name("rocket-worker-thread")
-        .worker_threads(rocket.workers)
-        .max_blocking_threads(rocket.max_blocking);
+        .worker_threads(config.rocket.workers)
+        .max_blocking_threads(config.rocket.max_blocking);
     builder.enable_all().build().context("starting the threads of the service")
 }
 
@@ -76,14 +81,15 @@ pub fn database_to_join(config: &Config) -> anyhow::Result<DatabaseUrl> {
 
 async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
     let n_workers = config.workers;
+    // Asked for once: after an upgrade in place the kernel would call it deleted.
+    let program = std::env::current_exe().context("the path of this program is unknown")?;
     let workers = Arc::new(Mutex::new(None));
     let started = Arc::clone(&workers);
     let rocket = web::rocket(config, pool).attach(AdHoc::on_liftoff("workers", move |rocket| {
         Box::pin(async move {
-            let scheme = "http";
             let (address, port) = (rocket.config().address, rocket.config().port);
-            log::info!("listening on {scheme}://{}", std::net::SocketAddr::new(address, port));
-            *started.lock().await = Some(Supervisor::start(n_workers));
+            log::info!("listening on http://{}", std::net::SocketAddr::new(address, port));
+            *started.lock().await = Some(Supervisor::start(&program, n_workers));
         })
     }));
     let launched = rocket.launch().await;

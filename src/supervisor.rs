@@ -4,6 +4,7 @@
 //! end of a pipe as its standard input, and stops when the other end is closed: by [`Supervisor::stop`], or by the death of
 //! this process, whatever its kind.
 
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,12 +28,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts `n_workers` worker processes.
-    pub fn start(n_workers: usize) -> Self {
+    /// Starts `n_workers` worker processes of `program`.
+    pub fn start(program: &Path, n_workers: usize) -> Self {
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         for _ in 0..n_workers {
-            tasks.spawn(keep_running(stop.subscribe()));
+            tasks.spawn(keep_running(program.to_owned(), stop.subscribe()));
         }
         Self { stop, tasks }
     }
@@ -44,11 +45,11 @@ impl Supervisor {
     }
 }
 
-async fn keep_running(mut stop: watch::Receiver<bool>) {
+async fn keep_running(program: PathBuf, mut stop: watch::Receiver<bool>) {
     let mut pause = PAUSE.0;
     while !*stop.borrow() {
         let started = Instant::now();
-        match run_once(&mut stop).await {
+        match run_once(&program, &mut stop).await {
             Ok(None) => return,
             Ok(Some(status)) => log::warn!("a worker has ended ({status}); it is started again in {pause:?}"),
             Err(error) => log::error!("a worker cannot be started; next try in {pause:?}: {error:#}"),
@@ -65,8 +66,8 @@ async fn keep_running(mut stop: watch::Receiver<bool>) {
 }
 
 /// Runs one worker process to its end; `None`: it was told to stop.
-async fn run_once(stop: &mut watch::Receiver<bool>) -> anyhow::Result<Option<ExitStatus>> {
-    let mut worker = spawn()?;
+async fn run_once(program: &Path, stop: &mut watch::Receiver<bool>) -> anyhow::Result<Option<ExitStatus>> {
+    let mut worker = spawn(program)?;
     let stdin = worker.stdin.take();
     tokio::select! {
         status = worker.wait() => return Ok(Some(status?)),
@@ -83,8 +84,7 @@ async fn run_once(stop: &mut watch::Receiver<bool>) -> anyhow::Result<Option<Exi
     Ok(None)
 }
 
-fn spawn() -> anyhow::Result<Child> {
-    let program = std::env::current_exe().context("the path of this program is unknown")?;
+fn spawn(program: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(program);
     // A group of its own: Ctrl-C reaches the service alone, which then stops its workers in order.
     command.args(["worker", "--stop-with-stdin"]).stdin(Stdio::piped()).process_group(0);

@@ -2,7 +2,7 @@
 
 mod messages;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +147,9 @@ pub enum TrainingError {
     Stopped,
 }
 
+/// Most errors that a model keeps, folds times penalties: a jsonb value ends at 256 MB.
+const MOST_SCORES: usize = 1_000_000;
+
 /// Checks at the door all that can be known to be wrong before training; `line_of` tells a row's line for the message.
 ///
 /// # Errors
@@ -154,8 +157,24 @@ pub enum TrainingError {
 pub fn check(params: &Params, table: &Table, line_of: impl Fn(usize) -> Option<usize>) -> Result<(), String> {
     let place = |row| line_of(row).map_or_else(|| format!("row {}", row + 1), |line| format!("line {line}"));
     let explain = |error| explain(&error, params, table, place);
-    let engine = engine_params(params, table)?.check(table.n_rows(), table.n_columns()).map_err(explain)?;
+    let engine = engine_params(params, table)?;
+    let n_folds = match engine.folds {
+        Folds::Random { n_folds, .. } => n_folds,
+        Folds::Column(column) => distinct_values(table, column),
+    };
+    let n_penalties = params.l2_coef.as_ref().map_or(0, Vec::len);
+    if n_folds.saturating_mul(n_penalties) > MOST_SCORES {
+        return Err(format!(
+            "l2_coef: {n_folds} folds times {n_penalties} penalties are more than the {MOST_SCORES} errors that can be kept"
+        ));
+    }
+    let engine = engine.check(table.n_rows(), table.n_columns()).map_err(explain)?;
     engine.check_rows(&matrix(table).map_err(explain)?).map_err(explain)
+}
+
+fn distinct_values(table: &Table, column: usize) -> usize {
+    let values = table.cells().iter().skip(column).step_by(table.n_columns());
+    values.map(|value| value.to_bits()).collect::<HashSet<u64>>().len()
 }
 
 /// Cross-validates and fits.

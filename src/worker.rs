@@ -32,8 +32,14 @@ use notifications::Notifications;
 const POLL: Duration = Duration::from_millis(500);
 /// How long a worker waits between tries to reach the database.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long a worker that was told to stop may still try to hand its job back; it must have ended within 10 seconds.
-const LAST_WORDS: Duration = Duration::from_secs(8);
+/// How long a worker that was told to stop may still try to hand its job back.
+const LAST_WORDS: Duration = Duration::from_secs(7);
+/// When it ends at the latest, whatever it waits for: a database that does not answer, a training that does not stop.
+const LAST_MOMENT: Duration = Duration::from_secs(9);
+/// Longest that one statement of a worker may take: the largest reads a whole dataset.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
+/// Longest that a worker waits for a lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// How long a worker that starts waits for a database that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -56,12 +62,26 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
             stop.store(true, Ordering::Relaxed);
         });
     }
-    let conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
+    end_in_time(Arc::clone(&stop));
+    let mut conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
+    db::limit_statements(&mut conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
     let mut worker = Worker { url, lease: config.lease, n_threads: config.training_threads, stop, conn: Some(conn) };
     log::info!("worker {} is ready", std::process::id());
     worker.work();
     log::info!("worker {} has stopped", std::process::id());
     Ok(())
+}
+
+/// Ends the process soon after `stop` is set, if it has not ended by itself. An unfinished job is left to its lease.
+fn end_in_time(stop: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(LAST_MOMENT);
+        log::warn!("worker {} could not end in order, and ends at once", std::process::id());
+        std::process::exit(1)
+    });
 }
 
 /// Starts this process again with the OpenBLAS kernels that the CPU deserves, where the library has not found them itself.
@@ -134,7 +154,7 @@ impl Worker {
             _ if lease_lost => false,
             Ok(Err(TrainingError::Stopped)) => self.insist(|conn| queue::give_back(conn, &job))?,
             Ok(Err(TrainingError::Refused(reason))) => self.insist(|conn| queue::fail(conn, &job, reason))?,
-            Ok(Ok(trained)) => self.insist(|conn| queue::complete(conn, &job, trained))?,
+            Ok(Ok(trained)) => self.complete(&job, trained)?,
             Err(_) => false,
         };
         match outcome? {
@@ -148,6 +168,14 @@ impl Worker {
             }
         }
         Ok(true)
+    }
+
+    /// Keeps a result. One that the database refuses would be refused in every further attempt: it ends in a failed model.
+    fn complete(&mut self, job: &Job, trained: &Trained) -> anyhow::Result<bool> {
+        self.insist(|conn| queue::complete(conn, job, trained)).or_else(|error| {
+            log::error!("model {}: the result cannot be stored: {error:#}", job.id);
+            self.insist(|conn| queue::fail(conn, job, "the result cannot be stored; the worker's log has the cause"))
+        })
     }
 
     /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.
@@ -200,6 +228,10 @@ impl Worker {
 fn connected<'a>(conn: &'a mut Option<PgConnection>, url: &DatabaseUrl) -> anyhow::Result<&'a mut PgConnection> {
     match conn {
         Some(conn) => Ok(conn),
-        None => Ok(conn.insert(db::connect(url)?)),
+        None => {
+            let conn = conn.insert(db::connect(url)?);
+            db::limit_statements(conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
+            Ok(conn)
+        }
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use diesel::r2d2::{ConnectionManager, PooledConnection};
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, PooledConnection};
 use diesel::result::{ConnectionError, DatabaseErrorKind};
-use diesel::{Connection, RunQueryDsl, sql_query};
+use diesel::{Connection, QueryResult, RunQueryDsl, sql_query};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::Semaphore;
 
@@ -22,6 +23,9 @@ use crate::config::DatabaseUrl;
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// The advisory lock that lets one process at a time migrate: "ridge" in ASCII.
 const MIGRATION_LOCK: i64 = 0x72_69_64_67_65;
+
+/// Longest that one statement of the API may take; the largest writes one chunk of a dataset.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +68,8 @@ impl Error {
 }
 
 /// Of PostgreSQL's classes 53 (resources), 57P (operator intervention) and 40P01, in the C locale's words.
-const TRANSIENT_MESSAGES: [&str; 9] = [
+const TRANSIENT_MESSAGES: [&str; 10] = [
+    "canceling statement",
     "terminating connection",
     "the database system is",
     "server closed the connection",
@@ -91,8 +96,8 @@ pub fn connect(url: &DatabaseUrl) -> Result<PgConnection, ConnectionError> {
 pub fn migrate(conn: &mut PgConnection) -> anyhow::Result<()> {
     sql_query("SELECT pg_advisory_lock($1)").bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK).execute(conn)?;
     let result = conn.run_pending_migrations(MIGRATIONS).map(|done| done.iter().map(ToString::to_string).collect());
-    sql_query("SELECT pg_advisory_unlock($1)").bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK).execute(conn)?;
     let done: Vec<String> = result.map_err(|error| anyhow::anyhow!(error).context("a database migration failed"))?;
+    sql_query("SELECT pg_advisory_unlock($1)").bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK).execute(conn)?;
     if !done.is_empty() {
         log::info!("ran the database migrations {}", done.join(", "));
     }
@@ -108,7 +113,7 @@ pub fn connect_and_migrate(url: &DatabaseUrl, patience: Duration, stop: &AtomicB
     let mut conn = loop {
         match connect(url) {
             Ok(conn) => break conn,
-            Err(error) if start.elapsed() >= patience || stop.load(Ordering::Relaxed) => {
+            Err(error) if start.elapsed() >= patience || stop.load(Ordering::Relaxed) || is_hopeless(&error) => {
                 return Err(anyhow::anyhow!(error).context("the database (database_url) cannot be reached"));
             }
             Err(error) => {
@@ -121,12 +126,38 @@ pub fn connect_and_migrate(url: &DatabaseUrl, patience: Duration, stop: &AtomicB
     Ok(conn)
 }
 
+/// Whether libpq does not even understand the URL; it knows more parameters than we do.
+fn is_hopeless(error: &ConnectionError) -> bool {
+    error.to_string().starts_with("invalid ")
+}
+
+/// Sets how long a statement may take, and wait for a lock, on this connection.
+///
+/// # Errors
+/// When the connection is broken.
+pub fn limit_statements(conn: &mut PgConnection, statement: Duration, lock: Duration) -> QueryResult<()> {
+    let [statement, lock] = [statement, lock].map(|limit| limit.as_millis().max(1));
+    conn.batch_execute(&format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}"))
+}
+
 /// Whether every embedded migration has been run.
 ///
 /// # Errors
 /// When the database cannot be asked.
 pub fn is_migrated(conn: &mut PgConnection) -> Result<bool, Error> {
     Ok(!conn.has_pending_migration(MIGRATIONS).map_err(Error::Unavailable)?)
+}
+
+/// Gives the pool's connections their limits, so that a request ends even if the database does not answer it.
+#[derive(Debug)]
+struct Limits {
+    lock: Duration,
+}
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
+    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
+        limit_statements(conn, STATEMENT_LIMIT, self.lock).map_err(diesel::r2d2::Error::QueryError)
+    }
 }
 
 /// The API's pool of connections. Cloning shares it.
@@ -142,12 +173,13 @@ pub struct Pool {
 pub type Pooled = PooledConnection<ConnectionManager<PgConnection>>;
 
 impl Pool {
-    /// A pool of at most `size` connections; a request waits `timeout` for one. Connects when first used.
+    /// A pool of at most `size` connections; a request waits `timeout` for one, or for a lock. Connects when first used.
     pub fn new(url: &DatabaseUrl, size: u32, timeout: Duration) -> Self {
         let connections = diesel::r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(1))
             .connection_timeout(timeout)
+            .connection_customizer(Box::new(Limits { lock: timeout }))
             .build_unchecked(ConnectionManager::new(url.expose()));
         Self { connections, permits: Arc::new(Semaphore::new(size as usize)), timeout }
     }

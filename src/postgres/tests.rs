@@ -1,7 +1,5 @@
 //! Runs real servers: what counts here is what is left when a process dies.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::fs::DirBuilder;

@@ -22,7 +22,9 @@ impl<'a> Records<'a> {
     }
 
     /// Reads the next record into `cells` and returns the line that it starts on; `None` at the end.
-    pub(super) fn next(&mut self, cells: &mut Vec<Cow<'a, str>>) -> Result<Option<usize>, CsvError> {
+    ///
+    /// Stops after `most + 1` cells: whoever expects no more than `most` need not hold them all to refuse them.
+    pub(super) fn next(&mut self, most: usize, cells: &mut Vec<Cow<'a, str>>) -> Result<Option<usize>, CsvError> {
         cells.clear();
         if !self.skip_blank_lines() {
             return Ok(None);
@@ -31,7 +33,7 @@ impl<'a> Records<'a> {
         loop {
             let (cell, ended) = self.cell(cells.len())?;
             cells.push(cell);
-            if ended {
+            if ended || cells.len() > most {
                 return Ok(Some(start));
             }
         }
@@ -69,7 +71,11 @@ impl<'a> Records<'a> {
         let length = bytes[start..].iter().position(|&byte| byte == b',' || byte == b'\n');
         let end = length.map_or(bytes.len(), |length| start + length);
         self.position = end;
-        Ok((Cow::Borrowed(self.text[start..end].trim_end_matches(is_blank_char)), self.end_of_cell()))
+        let content = self.text[start..end].trim_end_matches(is_blank_char);
+        if content.bytes().any(|byte| byte == b'\r') {
+            return Err(CsvError::BareCarriageReturn { line: self.line, column });
+        }
+        Ok((Cow::Borrowed(content), self.end_of_cell()))
     }
 
     fn quoted_cell(&mut self, column: usize) -> Result<(Cow<'a, str>, bool), CsvError> {

@@ -29,6 +29,20 @@ pub enum CsvError {
         /// The cell's column.
         column: usize,
     },
+    /// A line is ended by a carriage return alone.
+    #[error("line {line}, column {}: a carriage return must be followed by a line feed", column + 1)]
+    BareCarriageReturn {
+        /// The line, as far as line feeds tell.
+        line: usize,
+        /// The cell's column.
+        column: usize,
+    },
+    /// The header has more columns than anybody trains on.
+    #[error("the header has more than {MOST_COLUMNS} columns")]
+    TooManyColumns,
+    /// The names are longer than the database can keep.
+    #[error("the column names are longer than {LONGEST_HEADER} bytes in all")]
+    HeaderTooLong,
     /// A column has no name.
     #[error("line {line}: column {} has no name", column + 1)]
     UnnamedColumn {
@@ -63,17 +77,29 @@ pub enum CsvError {
         /// Their names.
         names: Vec<String>,
     },
-    /// A row has fewer or more cells than the header.
-    #[error("line {line} has {found} cell{}, but the header has {expected} column{}{}", plural(*found), plural(*expected), missing_cell(next))]
-    CellCount {
+    /// A row has fewer cells than the header.
+    #[error(
+        "line {line} has {found} cell{}, but the header has {expected} columns: the cell of column {} is missing",
+        if *found == 1 { "" } else { "s" },
+        shown(next)
+    )]
+    MissingCells {
         /// The row's line.
         line: usize,
         /// The header's number of columns.
         expected: usize,
         /// The row's number of cells.
         found: usize,
-        /// The first column without a cell, if there are too few.
-        next: Option<String>,
+        /// The first column without a cell.
+        next: String,
+    },
+    /// A row has more cells than the header.
+    #[error("line {line} has more cells than the header, which has {expected} column{}", if *expected == 1 { "" } else { "s" })]
+    ExtraCells {
+        /// The row's line.
+        line: usize,
+        /// The header's number of columns.
+        expected: usize,
     },
     /// A cell does not hold a finite number.
     #[error("line {line}, column {}: {reason}", shown(column))]
@@ -87,14 +113,18 @@ pub enum CsvError {
     },
 }
 
+/// Most columns of a CSV.
+const MOST_COLUMNS: usize = 100_000;
+/// Most bytes of all column names: what a jsonb value holds, with room to spare.
+const LONGEST_HEADER: usize = 16 << 20;
+
 /// Reads a table of numbers: every cell of every column must be one.
 ///
 /// # Errors
 /// The first thing that is wrong, and where.
 pub fn read(text: &str) -> Result<Table, CsvError> {
     let mut records = Records::new(text);
-    let mut header = Vec::new();
-    let line = records.next(&mut header)?.ok_or(CsvError::Empty)?;
+    let (line, header) = read_header(&mut records)?;
     let mut seen = HashMap::new();
     for (column, name) in header.iter().enumerate() {
         if name.is_empty() {
@@ -121,8 +151,7 @@ pub fn read(text: &str) -> Result<Table, CsvError> {
 /// The first thing that is wrong, and where.
 pub fn read_columns(text: &str, names: &[String]) -> Result<Vec<f64>, CsvError> {
     let mut records = Records::new(text);
-    let mut header = Vec::new();
-    let line = records.next(&mut header)?.ok_or(CsvError::Empty)?;
+    let (line, header) = read_header(&mut records)?;
     let mut positions: HashMap<&str, usize> = HashMap::new();
     let mut duplicates: HashMap<&str, (usize, usize)> = HashMap::new();
     for (column, name) in header.iter().enumerate() {
@@ -149,14 +178,27 @@ pub fn read_columns(text: &str, names: &[String]) -> Result<Vec<f64>, CsvError> 
     numbers(&mut records, &header, &wanted, text.len())
 }
 
+/// Reads the header and the line that it is on.
+fn read_header<'a>(records: &mut Records<'a>) -> Result<(usize, Vec<Cow<'a, str>>), CsvError> {
+    let mut names = Vec::new();
+    let line = records.next(MOST_COLUMNS, &mut names)?.ok_or(CsvError::Empty)?;
+    if names.len() > MOST_COLUMNS {
+        return Err(CsvError::TooManyColumns);
+    }
+    if names.iter().map(|name| name.len()).sum::<usize>() > LONGEST_HEADER {
+        return Err(CsvError::HeaderTooLong);
+    }
+    Ok((line, names))
+}
+
 /// The line of the CSV on which row `row` (from 0) begins, for messages about rows that were read before.
 pub fn line_of_row(text: &str, row: usize) -> Option<usize> {
     let mut records = Records::new(text);
     let mut cells = Vec::new();
     for _ in 0..=row {
-        records.next(&mut cells).ok()??;
+        records.next(usize::MAX, &mut cells).ok()??;
     }
-    records.next(&mut cells).ok()?
+    records.next(usize::MAX, &mut cells).ok()?
 }
 
 /// Reads the rest of the records: of each, the columns `wanted`.
@@ -169,10 +211,13 @@ fn numbers<'a>(
     // Twelve characters a number is an ordinary file's density; the vector grows where it is higher.
     let mut values = Vec::with_capacity(size / 12 * wanted.len() / header.len());
     let mut cells = Vec::with_capacity(header.len());
-    while let Some(line) = records.next(&mut cells)? {
-        if cells.len() != header.len() {
-            let next = header.get(cells.len()).map(ToString::to_string);
-            return Err(CsvError::CellCount { line, expected: header.len(), found: cells.len(), next });
+    let expected = header.len();
+    while let Some(line) = records.next(expected, &mut cells)? {
+        if cells.len() > expected {
+            return Err(CsvError::ExtraCells { line, expected });
+        }
+        if let Some(next) = header.get(cells.len()) {
+            return Err(CsvError::MissingCells { line, expected, found: cells.len(), next: next.to_string() });
         }
         for &column in wanted {
             let bad = |reason| CsvError::BadCell { line, column: header[column].to_string(), reason };
@@ -214,14 +259,6 @@ fn list_columns(names: &[String]) -> String {
         0 => format!("{noun} {}", listed.join(", ")),
         more => format!("{noun} {} and {more} more", listed.join(", ")),
     }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-fn missing_cell(next: &Option<String>) -> String {
-    next.as_ref().map_or_else(String::new, |name| format!(": the cell of column {} is missing", shown(name)))
 }
 
 #[cfg(test)]
@@ -274,7 +311,7 @@ mod tests {
             ("a,b, a \n1,2,3\n", "line 1: columns 1 and 3 are both called \"a\""),
             ("a,b\0\n1,2\n", "line 1: the name of column 2 holds a NUL character"),
             ("a,b\n1,2\n\n3\n", "line 4 has 1 cell, but the header has 2 columns: the cell of column \"b\" is missing"),
-            ("a,b\n1,2,3\n", "line 2 has 3 cells, but the header has 2 columns"),
+            ("a,b\n1,2,3\n", "line 2 has more cells than the header, which has 2 columns"),
             ("a,b\n1,\n", "line 2, column \"b\": the cell is empty"),
             ("a,b\n1,\"\"\n", "line 2, column \"b\": the cell is empty"),
             ("a,b\n1,NA\n", "line 2, column \"b\": \"NA\" is not a number"),
@@ -285,11 +322,14 @@ mod tests {
             ("a,b\n1,2\0\n", "line 2, column \"b\": \"2\\0\" is not a number"),
             ("a,b\n1,1;5\n", "line 2, column \"b\": \"1;5\" is not a number"),
             ("\"a\nb\",c\n1,x\n", "line 3, column \"c\": \"x\" is not a number"),
+            ("a,b\r1,2\r", "line 1, column 2: a carriage return must be followed by a line feed"),
+            (&",".repeat(100_000), "the header has more than 100000 columns"),
+            (&"x".repeat(20_000_000), "the column names are longer than 16777216 bytes in all"),
             ("a,b\n1,\"2\n", "line 2, column 2: the quote that opens the cell is never closed"),
             ("a,b\n\"1\"x,2\n", "line 2, column 1: a quoted cell must end at a comma or at the end of the line"),
         ];
         for (text, message) in cases {
-            assert_eq!(read(text).unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(read(text).unwrap_err().to_string(), message, "{}", shown(text));
         }
     }
 

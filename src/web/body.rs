@@ -7,7 +7,7 @@ use rocket::Request;
 use rocket::data::{ByteUnit, Data};
 use rocket::http::ContentType;
 use rocket::request::{FromRequest, Outcome};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncReadExt, copy, sink};
 use tokio::time::timeout;
 
@@ -107,6 +107,7 @@ async fn read_limited(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8>, ApiErr
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     // serde would take a list of the fields' values as well.
     if text.trim_start().starts_with('[') {
+        let _list: IgnoredAny = serde_json::from_str(text).map_err(|error| json_error(".", &error))?;
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
     let mut decoder = serde_json::Deserializer::from_str(text);
@@ -117,21 +118,21 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> 
 }
 
 /// serde's names of types, and ours.
-const TYPE_NAMES: [(&str, &str); 6] = [
+const TYPE_NAMES: [(&str, &str); 5] = [
     ("expected usize", "expected a whole number"),
     ("expected u64", "expected a whole number"),
     ("expected i64", "expected a whole number"),
     ("expected f64", "expected a number"),
     ("expected a sequence", "expected a list"),
-    ("expected struct TrainRequest", "expected an object"),
 ];
 
 /// A sentence from what serde says about the field at `path`, which is `.` for the whole.
 pub(super) fn json_error(path: &str, error: &serde_json::Error) -> ApiError {
     // serde quotes what it found, which may be all of a client's data: both ends say what matters.
-    let said = TYPE_NAMES.iter().fold(error.to_string(), |said, (theirs, ours)| said.replace(theirs, ours));
-    let message = shorten(&said);
-    if error.is_data() || said.starts_with("number out of range") {
+    let short = shorten(&error.to_string());
+    let message = TYPE_NAMES.iter().fold(short, |said, (theirs, ours)| said.replace(theirs, ours));
+    let path = shorten(path);
+    if error.is_data() || message.starts_with("number out of range") {
         let at = message.rfind(" at line ").unwrap_or(message.len());
         let message = &message[..at];
         ApiError::invalid(if path == "." { message.to_owned() } else { format!("{path}: {message}") })
@@ -143,10 +144,9 @@ pub(super) fn json_error(path: &str, error: &serde_json::Error) -> ApiError {
 /// A long text without its middle.
 fn shorten(text: &str) -> String {
     const END: usize = 100;
-    let characters: Vec<char> = text.chars().collect();
-    if characters.len() <= 2 * END {
+    if text.len() <= 2 * END {
         return text.to_owned();
     }
-    let (head, tail) = (&characters[..END], &characters[characters.len() - END..]);
-    head.iter().chain(&[' ', '.', '.', ' ']).chain(tail).collect()
+    let (head, tail) = (text.floor_char_boundary(END), text.ceil_char_boundary(text.len() - END));
+    format!("{} .. {}", &text[..head], &text[tail..])
 }

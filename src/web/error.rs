@@ -136,7 +136,7 @@ pub(super) fn catchers() -> Vec<Catcher> {
 fn answer(status: Status, request: &Request<'_>) -> ApiError {
     let path = request.uri().path();
     match status.code {
-        404 if !AllowedMethods::of(request).is_empty() => {
+        404 if AllowedMethods::of(request).lack(request) => {
             let message = format!("{} does not take {}", shown(path.as_str()), request.method());
             ApiError::new(Status::MethodNotAllowed, "method_not_allowed", message)
         }

@@ -19,7 +19,7 @@ use error::ApiError;
 
 /// The service, ready to be launched.
 pub fn rocket(config: Config, pool: Pool) -> Rocket<Build> {
-    rocket::custom(&config.rocket)
+    rocket::custom(config.rocket.clone())
         .manage(config)
         .manage(pool)
         .attach(access_log::AccessLog)

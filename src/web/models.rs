@@ -1,7 +1,7 @@
 //! `GET /model/N`: the model document.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rocket::serde::json::Json;
+use rocket::response::content::RawJson;
 use rocket::{Route, State, get, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -89,7 +89,7 @@ impl ModelDocument {
 }
 
 #[get("/model/<id>")]
-async fn get_model(id: &str, pool: &State<Pool>) -> Result<Json<ModelDocument>, ApiError> {
+async fn get_model(id: &str, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
     let number = parse_id(id)?;
     let query = move |conn: &mut _| {
         let model = models::find(conn, number)?;
@@ -97,7 +97,10 @@ async fn get_model(id: &str, pool: &State<Pool>) -> Result<Json<ModelDocument>, 
         let position = is_queued.then(|| queue::position(conn, number)).transpose()?;
         Ok(ModelDocument::new(model, position))
     };
-    Ok(Json(pool.run(query).await.map_err(|error| unless_absent(error, number))?))
+    let document = pool.run(query).await.map_err(|error| unless_absent(error, number))?;
+    // A document with many folds or columns takes its time to print: not on a thread that others wait for.
+    let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
+    Ok(RawJson(super::on_blocking_thread(print).await?))
 }
 
 /// The number of a model from a path.
@@ -105,7 +108,7 @@ async fn get_model(id: &str, pool: &State<Pool>) -> Result<Json<ModelDocument>, 
 /// # Errors
 /// 404: a model that cannot be numbered like this does not exist.
 pub(super) fn parse_id(id: &str) -> Result<i32, ApiError> {
-    // Digits alone: one model has one address.
+    // Digits alone: a sign or a blank would be a second name of the same model.
     let number = id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten();
     number.ok_or_else(|| {
         let id: String = id.chars().take(40).collect();

@@ -5,8 +5,6 @@ use std::fmt::Write;
 use ndarray::{ArrayView1, ArrayView2};
 use rocket::data::Data;
 use rocket::http::{Accept, ContentType, MediaType};
-use rocket::response::Responder;
-use rocket::serde::json::Json;
 use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +24,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// The JSON body. A client may repeat the model's id in it.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct PredictRequest {
     data: String,
     model_id: Option<i64>,
@@ -38,12 +36,6 @@ struct Predictions {
     result: Vec<f64>,
 }
 
-#[derive(Responder)]
-enum Reply {
-    Json(Json<Predictions>),
-    Csv(String, ContentType),
-}
-
 #[post("/model/<id>/predict", data = "<data>")]
 async fn predict(
     id: &str,
@@ -52,7 +44,7 @@ async fn predict(
     accept: Option<&Accept>,
     config: &State<Config>,
     pool: &State<Pool>,
-) -> Result<Reply, ApiError> {
+) -> Result<(ContentType, String), ApiError> {
     let id = parse_id(id)?;
     let body = Body::read(data, format, config.predict_limit).await?;
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
@@ -60,11 +52,12 @@ async fn predict(
     let as_csv = accept.is_some_and(prefers_csv);
     super::on_blocking_thread(move || {
         let result = predictions(&model, &csv_of(body, id)?)?;
-        Ok(if as_csv {
-            Reply::Csv(to_csv(&result), ContentType::CSV)
-        } else {
-            Reply::Json(Json(Predictions { result }))
-        })
+        // Millions of numbers take their time to print: not on a thread that others wait for.
+        if as_csv {
+            return Ok((ContentType::CSV, to_csv(&result)));
+        }
+        let json = serde_json::to_string(&Predictions { result }).map_err(|error| ApiError::internal(error.into()))?;
+        Ok((ContentType::JSON, json))
     })
     .await
 }
@@ -112,11 +105,17 @@ fn predictions(model: &FittedModel, csv: &str) -> Result<Vec<f64>, ApiError> {
     Ok(result.to_vec())
 }
 
-/// Whether a client would rather have CSV: it names it, and JSON not at all or with a lower weight.
+/// Whether a client would rather have CSV than JSON; JSON where it does not say.
 fn prefers_csv(accept: &Accept) -> bool {
+    // The most specific range that matches a type gives its weight (RFC 9110, 12.5.1).
     let weight = |wanted: &MediaType| {
-        let exact = accept.iter().filter(|media| media.media_type() == wanted);
-        exact.map(|media| media.weight_or(1.0)).fold(0.0, f32::max)
+        let covers = |range: &MediaType| {
+            [(range.top(), wanted.top()), (range.sub(), wanted.sub())]
+                .iter()
+                .all(|(range, part)| range == "*" || range == part)
+        };
+        let ranges = accept.iter().filter(|range| covers(range.media_type()));
+        ranges.max_by_key(|range| range.media_type().specificity()).map_or(0.0, |range| range.weight_or(1.0))
     };
     weight(&MediaType::CSV) > weight(&MediaType::JSON)
 }

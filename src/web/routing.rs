@@ -22,9 +22,9 @@ impl AllowedMethods {
         Self(methods)
     }
 
-    /// Whether no route has the path.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether the path has methods, but not the one of `request`.
+    pub(super) fn lack(&self, request: &Request<'_>) -> bool {
+        !self.0.is_empty() && !self.0.contains(request.method().as_str())
     }
 }
 
@@ -37,5 +37,8 @@ impl fmt::Display for AllowedMethods {
 fn matches(template: &str, path: &[&str]) -> bool {
     let template: Vec<&str> = template.split('/').filter(|segment| !segment.is_empty()).collect();
     template.len() == path.len()
-        && template.iter().zip(path).all(|(part, segment)| part.starts_with('<') || part == segment)
+        && template
+            .iter()
+            .zip(path)
+            .all(|(part, segment)| if part.starts_with('<') { !segment.is_empty() } else { part == segment })
 }

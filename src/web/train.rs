@@ -7,7 +7,7 @@ use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, post, routes};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::body::{self, Body, Format};
 use super::error::ApiError;
@@ -33,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// The JSON body, or the query parameters of a `text/csv` body.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct TrainRequest {
     data: String,
     target: String,
@@ -155,9 +155,15 @@ fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
     let mut parameters = Map::new();
     for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
         let value = match name {
-            "l2_coef" => value.split(',').map(|number| json_scalar(number.trim())).collect(),
-            "n_folds" | "seed" | "fit_intercept" | "standardize" => json_scalar(value),
-            _ => Value::String(value.to_owned()),
+            _ if value.contains(char::REPLACEMENT_CHARACTER) => {
+                return Err(ApiError::invalid(format!("{}: the query string is not valid UTF-8", table::shown(name))));
+            }
+            "l2_coef" => value.split(',').map(|number| number_or_text(number.trim())).collect(),
+            "n_folds" | "seed" => serde_json::from_str(value).unwrap_or_else(|_not_json| Value::from(value)),
+            // Python writes True.
+            "fit_intercept" | "standardize" if value.eq_ignore_ascii_case("true") => Value::Bool(true),
+            "fit_intercept" | "standardize" if value.eq_ignore_ascii_case("false") => Value::Bool(false),
+            _ => Value::from(value),
         };
         if parameters.insert(name.to_owned(), value).is_some() {
             return Err(ApiError::invalid(format!("{}: given twice in the query string", table::shown(name))));
@@ -166,7 +172,8 @@ fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
     Ok(parameters)
 }
 
-/// A number or a truth value, or else the text, for the decoder to refuse.
-fn json_scalar(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_not_json| Value::String(text.to_owned()))
+/// A finite number, or else the text, for the decoder to refuse.
+fn number_or_text(text: &str) -> Value {
+    let number = text.parse().ok().and_then(Number::from_f64);
+    number.map_or_else(|| Value::from(text), Value::Number)
 }

@@ -7,8 +7,8 @@ use crate::support::{Database, Process, Service, Settings, example, ridgeline};
 /// Runs the service until it refuses to start, and returns what it says.
 fn refusal(variables: &[(&str, &str)]) -> String {
     let mut process = Process::spawn(ridgeline(&["serve"]).envs(variables.iter().copied()));
-    assert_eq!(process.wait().code(), Some(1), "{}", process.log());
-    let log = process.log();
+    let (code, log) = process.outcome();
+    assert_eq!(code, Some(1), "{log}");
     assert!(log.lines().count() == 1 && log.contains(" ERROR "), "{log}");
     log
 }
@@ -21,6 +21,10 @@ impl File {
         let path = std::env::temp_dir().join(format!("ridgeline-{}-{name}.toml", std::process::id()));
         std::fs::write(&path, text).unwrap();
         Self(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.file_name().unwrap().to_str().unwrap()
     }
 
     fn path(&self) -> &str {
@@ -49,6 +53,13 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_LOG_LEVEL", "loud", "log_level"),
         ("ROCKET_LIMITS", "{train=\"lots\"}", "limits"),
         ("ROCKET_LIMITS", "{trian=\"1MB\"}", "limits.trian"),
+        ("ROCKET_LIMITS", "{train=\"0\"}", "limits.train"),
+        ("ROCKET_LIMITS", "{train=\"16384 PiB\"}", "limits.train"),
+        ("ROCKET_LIMITS", "{json=\"1MB\"}", "limits.json"),
+        ("ROCKET_SHUTDOWN", "{graec=1}", "shutdown.graec"),
+        ("ROCKET_MAX_BLOCKING", "0", "max_blocking"),
+        ("ROCKET_ASYNC_THREADS", "100000", "async_threads"),
+        ("DATABASE_URL", "postgres://localhost/x?foo=bar", "database_url"),
         ("ROCKET_DATA_DIR", "relative/path", "data_dir"),
         ("ROCKET_DATABASE_URL", "mysql://localhost/x", "database_url"),
         ("DATABASE_URL", "localhost:5432", "database_url"),
@@ -119,11 +130,28 @@ fn the_password_never_reaches_the_log() {
                 process.wait_for_line("the database cannot be reached");
                 process.kill();
             } else {
-                assert_eq!(process.wait().code(), Some(1), "{url}: {}", process.log());
-                assert!(process.log().contains("database_url"), "{}", process.log());
+                let (code, log) = process.outcome();
+                assert!(code == Some(1) && log.contains("database_url"), "{url}: {code:?} {log}");
             }
             assert!(!process.log().contains("s3cr3t"), "{url}: {}", process.log());
         }
+    }
+}
+
+#[test]
+fn a_broken_file_does_not_spill_the_password() {
+    let texts = [
+        "[default]\ndatabase_url = \"postgres://u:s3cr3t@localhost/db\n",
+        "[default]\ndatabase_url = \"postgres://u:s3cr3t@localhost/db'\n",
+        "[default]\ndatabase_url = \"postgres://u:s3cr3t@a/b\"\ndatabase_url = \"postgres://u:s3cr3t@a/b\"\n",
+        "database_url = \"postgres://u:s3cr3t@localhost/db\"\n",
+        "[default]\ndatabase_url = [\"postgres://u:s3cr3t@localhost/db\"]\n",
+        "[default]\nworkers = \"postgres://u:s3cr3t@localhost/db\"\n",
+    ];
+    for text in texts {
+        let file = File::new("spill", text);
+        let log = refusal(&[("ROCKET_CONFIG", file.path())]);
+        assert!(!log.contains("s3cr3t") && log.contains(file.name()), "{text}: {log}");
     }
 }
 
@@ -133,8 +161,8 @@ fn the_port_in_use_is_named() {
     let service = Service::without_workers(&database);
     let port = service.url("").rsplit(':').next().unwrap().to_owned();
     let mut second = Process::spawn(ridgeline(&["serve"]).env("DATABASE_URL", &database.url).env("ROCKET_PORT", &port));
-    assert_eq!(second.wait().code(), Some(1));
-    assert!(second.log().contains("the service cannot start (address, port)"), "{}", second.log());
+    let (code, log) = second.outcome();
+    assert!(code == Some(1) && log.contains("the service cannot start (address, port)"), "{code:?} {log}");
     service.submit(&example());
 }
 

@@ -6,7 +6,9 @@ use crate::support::{Database, Service};
 fn unknown_paths_are_not_found() {
     let database = Database::new();
     let service = Service::without_workers(&database);
-    for path in ["/nope", "/model", "/model/1/2/3", "/%2e%2e/etc/passwd", "/model/../../etc/passwd", "/a%00b"] {
+    for path in
+        ["/nope", "/model", "/model/", "/model/1/2/3", "/%2e%2e/etc/passwd", "/model/../../etc/passwd", "/a%00b"]
+    {
         for method in ["GET", "POST"] {
             service.send(method, path, &[("Content-Type", "application/json")], b"{}").error(404);
         }

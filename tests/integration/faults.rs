@@ -1,9 +1,12 @@
 //! What clients see when the database fails, and that it passes.
 
+use std::time::Instant;
+
 use diesel::connection::SimpleConnection;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Database, Server, Service, Settings, example, wait_until};
+use crate::support::{Database, Server, Service, Settings, example, long_job, ridgeline, wait_until};
 
 #[test]
 fn a_database_that_goes_away_is_503_until_it_is_back() {
@@ -36,7 +39,7 @@ fn connections_that_are_cut_between_requests_do_no_harm() {
 }
 
 #[test]
-fn a_request_that_gets_no_connection_in_time_is_503() {
+fn requests_that_get_no_connection_or_no_lock_in_time_are_503() {
     let database = Database::new();
     let settings = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_POOL_SIZE", 1);
     let service = settings.set("ROCKET_POOL_TIMEOUT_SECONDS", 1).serve();
@@ -54,9 +57,9 @@ fn a_request_that_gets_no_connection_in_time_is_503() {
         let reply = service.get(&path);
         reply.error(503);
         assert!(!reply.header("retry-after").is_empty());
-        blocker.batch_execute("COMMIT").unwrap();
-        held.join().unwrap().ok(200);
+        held.join().unwrap().error(503);
     });
+    blocker.batch_execute("COMMIT").unwrap();
     service.get(&path).ok(200);
 }
 
@@ -83,4 +86,52 @@ fn a_transaction_that_fails_leaves_nothing_behind() {
     assert_eq!(database.stored_rows(), "0 0 0");
     service.submit(&example());
     assert_eq!(database.stored_rows(), "1 1 1");
+}
+
+#[test]
+fn a_database_that_does_not_answer_keeps_nobody_from_stopping() {
+    let database = Database::new();
+    let mut service = Settings::new(&database.url).set("ROCKET_WORKERS", 0).serve();
+    let id = service.submit(&long_job());
+    let mut worker = Settings::new(&database.url).worker();
+    wait_until("the job is taken", || service.model(id)["status"] == "training");
+    let mut blocker = database.connect();
+    blocker.batch_execute("BEGIN; LOCK TABLE models IN ACCESS EXCLUSIVE MODE").unwrap();
+
+    let start = Instant::now();
+    let url = service.url(&format!("/model/{id}"));
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| ureq::get(&url).call().map(|_reply| ()));
+        wait_until("the request waits", || {
+            database.value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted") == "true"
+        });
+        worker.signal(Signal::SIGTERM);
+        service.process.signal(Signal::SIGTERM);
+        service.process.wait();
+        worker.wait();
+        client.join().unwrap().unwrap_err();
+    });
+    assert!(start.elapsed().as_secs() < 12, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_service() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let port = service.url("").rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    drop(service);
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = ridgeline(&["serve"]);
+    command.envs([
+        ("DATABASE_URL", database.url.as_str()),
+        ("ROCKET_PORT", &port.to_string()),
+        ("ROCKET_WORKERS", "0"),
+    ]);
+    let mut child = command.stdout(full()).stderr(full()).spawn().unwrap();
+    wait_until("the service answers", || {
+        ureq::get(format!("http://127.0.0.1:{port}/health/ready")).call().is_ok_and(|reply| reply.status() == 200)
+    });
+    assert!(child.try_wait().unwrap().is_none());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }

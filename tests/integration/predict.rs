@@ -39,7 +39,7 @@ fn csv_goes_in_and_comes_out() {
     let path = format!("/model/{}/predict", exact_model(&service));
     let json = service.post_as("text/csv", &path, "b,c\n0.1,2\n3,4e-5\n").ok(200);
     let headers = |accept| [("Content-Type", "text/csv"), ("Accept", accept)];
-    for accept in ["text/csv", "text/csv, application/json;q=0.5"] {
+    for accept in ["text/csv", "text/csv, application/json;q=0.5", "text/*", "*/*;q=0.1, text/csv;q=0.9"] {
         let reply = service.send("POST", &path, &headers(accept), b"b,c\n0.1,2\n3,4e-5\n");
         assert!(reply.header("content-type").starts_with("text/csv"), "{reply:?}");
         let mut lines = reply.body.lines();
@@ -47,7 +47,7 @@ fn csv_goes_in_and_comes_out() {
         let values: Vec<f64> = lines.map(|line| line.parse().unwrap()).collect();
         assert_eq!(json!(values), json["result"]);
     }
-    for accept in ["*/*", "application/json", "application/json, text/csv;q=0.5", "image/png"] {
+    for accept in ["*/*", "application/json", "application/*, text/csv;q=0.5", "text/csv;q=0, */*", "image/png"] {
         assert_eq!(service.send("POST", &path, &headers(accept), b"b,c\n0.1,2\n3,4e-5\n").ok(200), json, "{accept}");
     }
 }

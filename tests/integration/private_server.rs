@@ -90,8 +90,8 @@ fn a_second_service_on_the_same_folder_is_refused() {
     let folder = DataDir::new("second");
     let first = folder.settings().serve();
     let mut second = Process::spawn(ridgeline(&["serve"]).env("ROCKET_DATA_DIR", &folder.0).env("ROCKET_PORT", "0"));
-    assert_eq!(second.wait().code(), Some(1));
-    assert!(second.log().contains(folder.0.to_str().unwrap()), "{}", second.log());
+    let (code, log) = second.outcome();
+    assert!(code == Some(1) && log.contains(folder.0.to_str().unwrap()), "{code:?} {log}");
     first.train(&example());
 }
 
