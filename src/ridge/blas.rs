@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "foreign functions; every function checks the lengths of its slices first")]
 
 use cblas_sys::{CBLAS_LAYOUT, CBLAS_TRANSPOSE, CBLAS_UPLO, cblas_dsyrk};
-use lapack_sys::{dpocon_, dpotrf_, dpotri_, dpotrs_, dtrtri_};
+use lapack_sys::{dpocon_, dpotrf_, dpotri_, dpotrs_, dsyevd_, dtrtri_};
 use std::ffi::{CStr, c_char, c_int};
 
 unsafe extern "C" {
@@ -162,6 +162,32 @@ pub(super) fn reciprocal_condition(n: usize, u: &[f64], norm: f64) -> f64 {
         )
     };
     rcond
+}
+
+/// The eigenvalues of a symmetric matrix, ascending (dsyevd without vectors: dsytrd and dsterf); `None` if dsterf gives up.
+pub(super) fn eigenvalues(n: usize, mut a: Vec<f64>) -> Option<Vec<f64>> {
+    assert!(a.len() == n * n);
+    let (mut values, mut info) = (vec![0.0; n], 0);
+    // Work space for the blocked reduction; more than its block size of 32 brings nothing.
+    let (mut work, mut integers) = (vec![0.0; (2 + 64) * n + 1], [0]);
+    let (n_work, n_integers) = (int(work.len()), 1);
+    // SAFETY: a holds n * n values, values n, and the work spaces have the lengths that are told.
+    unsafe {
+        dsyevd_(
+            &(b'N' as c_char),
+            &UPPER,
+            &int(n),
+            a.as_mut_ptr(),
+            &int(n),
+            values.as_mut_ptr(),
+            work.as_mut_ptr(),
+            &n_work,
+            integers.as_mut_ptr(),
+            &n_integers,
+            &mut info,
+        );
+    }
+    (info == 0).then_some(values)
 }
 
 #[cfg(test)]

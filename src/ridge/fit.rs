@@ -1,6 +1,7 @@
 //! The final fit of tall data: coefficients with all their digits, effective degrees of freedom, condition number.
 
 use super::{
+    blas,
     double_double::{Dd, exponent, scaled},
     error::RidgeError,
     gather::Source,
@@ -12,7 +13,7 @@ use super::{
     scores::ROUNDOFF,
 };
 use ndarray::Array2;
-use ndarray_linalg::{EigValsh, SVD, UPLO};
+use ndarray_linalg::SVD;
 
 /// A fitted model in the columns' units.
 pub(super) struct Fit {
@@ -78,7 +79,7 @@ fn in_doubles(
     let ridge: Vec<Dd> = equations.ridge.iter().map(|r| Dd::from(*r)).collect();
     let (a, n_unseen) = (equations.a.clone(), equations.n_unseen);
     let Some(factor) = CholeskyFactor::new(equations, None) else { return Ok(None) };
-    if !(factor.condition < MOST_FOR_DOUBLES) {
+    if !(factor.condition() < MOST_FOR_DOUBLES) {
         return Ok(None);
     }
     factor.solve_equilibrated(&mut w);
@@ -93,7 +94,7 @@ fn in_doubles(
         centre: objective.fit_intercept.then_some((total.weight, total.mean.as_slice())),
         ridge: &ridge,
         shift: factor.shift(),
-        contraction: factor.condition * ROUNDOFF * 16.0,
+        contraction: factor.condition() * ROUNDOFF * 16.0,
         solve: &solve,
     };
     let solution = refine(source, &system, w.into_iter().map(Dd::from).collect())?;
@@ -173,7 +174,7 @@ fn unrefined(source: &Source<'_>, system: &System<'_>, start: Solution) -> Resul
 
 /// `s_max / s_min` of the columns, centred with an intercept, each scaled to unit norm; `None` if they are dependent.
 ///
-/// From the eigenvalues of their Gram matrix (dsyev) while its smallest one has digits; else from the singular values
+/// From the eigenvalues of their Gram matrix (dsyevd) while its smallest one has digits; else from the singular values
 /// (dgesvd) of the Cholesky factor of the same matrix in doubled precision.
 fn condition_number(
     source: &Source<'_>,
@@ -191,11 +192,16 @@ fn condition_number(
     if scale.contains(&0.0) {
         return Ok(None);
     }
-    let correlation = Array2::from_shape_fn((d, d), |(i, j)| products_[i.min(j) * p + i.max(j)] / scale[i] / scale[j]);
-    let eigenvalues = correlation.eigvalsh(UPLO::Upper)?;
-    let (smallest, largest) = (eigenvalues[0], eigenvalues[d - 1]);
-    if smallest > 1e-10 * largest {
-        return Ok(Some((largest / smallest).sqrt()));
+    let mut correlation = vec![0.0; d * d];
+    for i in 0..d {
+        for j in i..d {
+            correlation[i * d + j] = products_[i * p + j] / scale[i] / scale[j];
+        }
+    }
+    if let Some(eigenvalues) = blas::eigenvalues(d, correlation)
+        && eigenvalues[0] > 1e-10 * eigenvalues[d - 1]
+    {
+        return Ok(Some((eigenvalues[d - 1] / eigenvalues[0]).sqrt()));
     }
     let doubled = totals.doubled(source)?;
     let products_ = products(objective, doubled);

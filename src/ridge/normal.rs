@@ -121,27 +121,53 @@ impl<T: Real> Equilibrated<T> {
     }
 }
 
-/// The Cholesky factor of equilibrated normal equations in double precision, with the condition number.
+/// The Cholesky factor of equilibrated normal equations in double precision, with its norms.
 pub(super) struct CholeskyFactor {
     d: usize,
     u: Vec<f64>,
     shift: Vec<i32>,
-    /// An estimate of the 1-norm condition number of A.
-    pub(super) condition: f64,
+    pub(super) norms: Norms,
+}
+
+/// 1-norms of A and, estimated, of its inverse.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Norms {
+    norm: f64,
+    inverse: f64,
+}
+
+impl Norms {
+    /// An estimate of the condition number of A in the 2-norm.
+    ///
+    /// The norms are those of the 1-norm, up to `d^(1/2)` times as large each; for a matrix without structure about `d^(1/4)`.
+    pub(super) fn condition(&self, d: usize) -> f64 {
+        (self.norm * self.inverse / (d as f64).sqrt()).max(1.0)
+    }
+
+    /// The same for `|A⁻¹|`.
+    pub(super) fn inverse(&self, d: usize) -> f64 {
+        self.inverse / (d as f64).powf(0.25)
+    }
 }
 
 impl CholeskyFactor {
     /// `None` if A is not positive definite to working precision.
-    /// The condition number is estimated only if `known` (an upper bound) is not small.
-    pub(super) fn new(equations: Equilibrated<f64>, known: Option<f64>) -> Option<Self> {
+    /// The norms are estimated only if `known` (those for a smaller penalty) are not small.
+    pub(super) fn new(equations: Equilibrated<f64>, known: Option<Norms>) -> Option<Self> {
         let Equilibrated { d, mut a, shift, .. } = equations;
-        let condition = known.filter(|known| *known < 1e4);
-        let norm = if condition.is_some() { 0.0 } else { symmetric_norm(d, &a) };
+        let known = known.filter(|known| known.norm * known.inverse < 1e4);
+        let norm = if known.is_some() { 0.0 } else { symmetric_norm(d, &a) };
         if !blas::cholesky(d, &mut a) {
             return None;
         }
-        let condition = condition.unwrap_or_else(|| 1.0 / blas::reciprocal_condition(d, &a, norm));
-        condition.is_finite().then_some(Self { d, u: a, shift, condition })
+        let estimate = || Norms { norm, inverse: 1.0 / (blas::reciprocal_condition(d, &a, norm) * norm) };
+        let norms = known.unwrap_or_else(estimate);
+        norms.inverse.is_finite().then_some(Self { d, u: a, shift, norms })
+    }
+
+    /// An estimate of the condition number of A.
+    pub(super) fn condition(&self) -> f64 {
+        self.norms.condition(self.d)
     }
 
     /// `A⁻¹ b` in place, both equilibrated.

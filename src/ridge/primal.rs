@@ -32,17 +32,17 @@ pub(super) fn double_scores(
     let visit = |_: usize, training: &Moments<f64>, own: &Moments<f64>| {
         let products = products(objective, training);
         let mut found = vec![FoldScore::UNKNOWN; penalties.len()];
-        let mut known = None;
+        let (mut known, mut known_leverage) = (None, f64::INFINITY);
         for &i in &ascending {
             source.run.check()?;
             let equations = Equilibrated::new(objective, training, &products, penalties[i], &source.exponents);
             let mut w = equations.b.clone();
             let Some(factor) = CholeskyFactor::new(equations, known) else { continue };
-            // The condition number falls as the penalty grows.
-            known = Some(factor.condition);
+            // Condition number and leverages fall as the penalty grows.
+            known = Some(factor.norms);
             factor.solve_equilibrated(&mut w);
             factor.unscale(&mut w);
-            found[i] = score(objective, training, &products, own, w, &factor);
+            found[i] = score(objective, training, &products, own, w, &factor, &mut known_leverage);
         }
         Ok(found)
     };
@@ -63,6 +63,7 @@ fn score(
     own: &Moments<f64>,
     w: Vec<f64>,
     factor: &CholeskyFactor,
+    known_leverage: &mut f64,
 ) -> FoldScore {
     let p = own.p();
     let mut v = w;
@@ -86,12 +87,16 @@ fn score(
     // δw = A⁻¹ δA w with |δA| about u |A| changes predictions by u (ℓ κ(A) Σ w_j² A_jj)^(1/2) in the mean, where ℓ is the mean
     // of xᵀ A⁻¹ x over the fold (Higham 2002, 10.1); the quadratic form cancels down to the error of its terms.
     let error_for = |leverage: f64| {
-        let prediction = ROUNDOFF * (leverage * factor.condition * training_size).sqrt() + ROUNDOFF * size.sqrt();
+        let prediction = ROUNDOFF * (leverage * factor.condition() * training_size).sqrt() + ROUNDOFF * size.sqrt();
         4.0 * ROUNDOFF * size + 4.0 * prediction * mse.sqrt() + 4.0 * prediction * prediction
     };
     let squares = |j: usize| scaled(own.m[j * p + j] / weight + offset[j] * offset[j], -2 * factor.shift()[j]);
-    let bound = error_for(4.0 * factor.condition * (0..p - 1).map(squares).sum::<f64>());
-    let error = if bound <= ACCEPTED * mse { bound } else { error_for(leverage(own, &offset, factor)) };
+    let bound = factor.norms.inverse(p - 1) * (0..p - 1).map(squares).sum::<f64>();
+    let mut error = error_for(bound.min(*known_leverage));
+    if !(error <= ACCEPTED * mse) && *known_leverage > bound {
+        *known_leverage = leverage(own, &offset, factor);
+        error = error_for(*known_leverage);
+    }
     FoldScore { mse, error }
 }
 

@@ -1,8 +1,6 @@
 //! Configuration: where it comes from, and what stops the start.
 
-use std::path::PathBuf;
-
-use crate::support::{Database, Process, Service, Settings, example, ridgeline};
+use crate::support::{Database, Folder, Process, Service, Settings, example, ridgeline};
 
 /// Runs the service until it refuses to start, and returns what it says.
 fn refusal(variables: &[(&str, &str)]) -> String {
@@ -14,27 +12,20 @@ fn refusal(variables: &[(&str, &str)]) -> String {
 }
 
 /// A configuration file in a folder of its own.
-struct File(PathBuf);
+struct File(Folder);
 
 impl File {
-    fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ridgeline-{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        Self(path)
+    const NAME: &str = "settings.toml";
+
+    fn new(text: &str) -> Self {
+        let folder = Folder::new();
+        std::fs::create_dir(&folder.0).unwrap();
+        std::fs::write(folder.0.join(Self::NAME), text).unwrap();
+        Self(folder)
     }
 
-    fn name(&self) -> &str {
-        self.0.file_name().unwrap().to_str().unwrap()
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).unwrap();
+    fn path(&self) -> String {
+        self.0.0.join(Self::NAME).display().to_string()
     }
 }
 
@@ -77,16 +68,17 @@ fn an_unusable_value_stops_the_start_with_its_key() {
 fn a_file_anywhere_is_read_and_variables_win_over_it() {
     let database = Database::new();
     let text = format!("[default]\ndatabase_url = {:?}\nworkers = 0\nport = 1\nlog_level = \"warn\"\n", database.url);
-    let file = File::new("whole", &text);
-    let variables = [("ROCKET_CONFIG", file.path()), ("ROCKET_PORT", "0"), ("ROCKET_LOG_LEVEL", "info")];
+    let file = File::new(&text);
+    let path = file.path();
+    let variables = [("ROCKET_CONFIG", path.as_str()), ("ROCKET_PORT", "0"), ("ROCKET_LOG_LEVEL", "info")];
     let mut process = Process::spawn(ridgeline(&["serve"]).envs(variables));
     process.wait_for_line("listening on ");
     assert!(process.children().is_empty(), "workers = 0 was not read");
 
-    let file = File::new("misspelt", "[default]\nworker = 2\n");
-    assert!(refusal(&[("ROCKET_CONFIG", file.path())]).contains("\"worker\""));
-    let file = File::new("broken", "[default\nworkers = 2\n");
-    refusal(&[("ROCKET_CONFIG", file.path())]);
+    let file = File::new("[default]\nworker = 2\n");
+    assert!(refusal(&[("ROCKET_CONFIG", file.path().as_str())]).contains("\"worker\""));
+    let file = File::new("[default\nworkers = 2\n");
+    refusal(&[("ROCKET_CONFIG", file.path().as_str())]);
 }
 
 #[test]
@@ -103,8 +95,9 @@ fn the_example_file_is_all_defaults() {
         .collect();
     let database = Database::new();
     let text = uncommented.join("\n").replace("postgres://ridgeline:secret@localhost/ridgeline", &database.url);
-    let file = File::new("example", &text);
-    let mut process = Process::spawn(ridgeline(&["serve"]).env("ROCKET_CONFIG", file.path()).env("ROCKET_PORT", "0"));
+    let file = File::new(&text);
+    let mut process =
+        Process::spawn(ridgeline(&["serve"]).env("ROCKET_CONFIG", file.path().as_str()).env("ROCKET_PORT", "0"));
     process.wait_for_line("listening on ");
     assert!(uncommented.iter().any(|line| line.starts_with("lease_seconds = 30")), "{uncommented:?}");
 }
@@ -149,9 +142,9 @@ fn a_broken_file_does_not_spill_the_password() {
         "[default]\nworkers = \"postgres://u:s3cr3t@localhost/db\"\n",
     ];
     for text in texts {
-        let file = File::new("spill", text);
-        let log = refusal(&[("ROCKET_CONFIG", file.path())]);
-        assert!(!log.contains("s3cr3t") && log.contains(file.name()), "{text}: {log}");
+        let file = File::new(text);
+        let log = refusal(&[("ROCKET_CONFIG", file.path().as_str())]);
+        assert!(!log.contains("s3cr3t") && log.contains(File::NAME), "{text}: {log}");
     }
 }
 

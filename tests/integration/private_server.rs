@@ -1,32 +1,15 @@
 //! `ridgeline serve` with no database configured: its own PostgreSQL, kept between runs, gone with the service.
 
-use std::path::PathBuf;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Process, Reply, Service, Settings, example, ridgeline, wait_until};
+use crate::support::{Folder, Process, Reply, Service, Settings, example, ridgeline, wait_until};
 
-/// A data folder of a test's own.
-struct DataDir(PathBuf);
-
-impl DataDir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ridgeline-data-{}-{name}", std::process::id()));
-        Self(path)
-    }
-
-    fn settings(&self) -> Settings {
-        // An empty URL is none.
-        Settings::new("").set("ROCKET_DATA_DIR", self.0.display())
-    }
-}
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
+/// A service, or worker, without a configured database.
+fn settings(folder: &Folder) -> Settings {
+    // An empty URL is none.
+    Settings::new("").set("ROCKET_DATA_DIR", folder.0.display())
 }
 
 fn is_running(process: Pid) -> bool {
@@ -48,8 +31,8 @@ fn descendants(service: &Service) -> Vec<Pid> {
 
 #[test]
 fn models_outlive_the_service_however_it_ends() {
-    let folder = DataDir::new("outlive");
-    let mut service = folder.settings().serve();
+    let folder = Folder::new();
+    let mut service = settings(&folder).serve();
     assert!(service.process.log().contains("no database is configured"), "{}", service.process.log());
     let id = service.train(&example())["model_id"].clone();
     let expected = service.predict(&id, "b,c\n1,2\n");
@@ -65,7 +48,7 @@ fn models_outlive_the_service_however_it_ends() {
             assert!(!processes.iter().any(|&process| is_running(process)), "{signal}");
         }
         // Without waiting for what a killed service left behind: the next start has to.
-        service = folder.settings().serve();
+        service = settings(&folder).serve();
         wait_until("the processes of the last run have ended", || {
             !processes.iter().any(|&process| is_running(process))
         });
@@ -76,9 +59,9 @@ fn models_outlive_the_service_however_it_ends() {
 
 #[test]
 fn a_worker_joins_the_server_of_the_same_folder() {
-    let folder = DataDir::new("join");
-    let service = folder.settings().set("ROCKET_WORKERS", 0).serve();
-    let mut worker = folder.settings().worker();
+    let folder = Folder::new();
+    let service = settings(&folder).set("ROCKET_WORKERS", 0).serve();
+    let mut worker = settings(&folder).worker();
     service.train(&example());
     assert!(worker.stop().success());
     assert_eq!(service.submit(&example()), 2);
@@ -87,8 +70,8 @@ fn a_worker_joins_the_server_of_the_same_folder() {
 
 #[test]
 fn a_second_service_on_the_same_folder_is_refused() {
-    let folder = DataDir::new("second");
-    let first = folder.settings().serve();
+    let folder = Folder::new();
+    let first = settings(&folder).serve();
     let mut second = Process::spawn(ridgeline(&["serve"]).env("ROCKET_DATA_DIR", &folder.0).env("ROCKET_PORT", "0"));
     let (code, log) = second.outcome();
     assert!(code == Some(1) && log.contains(folder.0.to_str().unwrap()), "{code:?} {log}");
@@ -97,8 +80,8 @@ fn a_second_service_on_the_same_folder_is_refused() {
 
 #[test]
 fn a_server_that_dies_takes_the_answers_with_it_but_not_the_service() {
-    let folder = DataDir::new("server-dies");
-    let service = folder.settings().serve();
+    let folder = Folder::new();
+    let service = settings(&folder).serve();
     let id = service.train(&example())["model_id"].clone();
     let pid: i32 = std::fs::read_to_string(folder.0.join("postgres/postmaster.pid"))
         .unwrap()

@@ -1,6 +1,5 @@
 //! Throwaway PostgreSQL: one server for the run, one database for a test, cloned from a migrated template.
 
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,24 +10,20 @@ use ridgeline::config::DatabaseUrl;
 use ridgeline::db;
 use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
 
-static COUNTER: AtomicU32 = AtomicU32::new(0);
+use super::folder::{self, Folder};
 
-/// A folder name that nothing uses yet, in memory where there is room for it.
-fn new_folder() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    parent.join(format!("ridgeline-test-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)))
-}
+static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A server of a test's own, to be stopped and started again.
 pub(crate) struct Server {
-    folder: PathBuf,
     running: Option<PrivatePostgres>,
+    // Must be the last field: it goes when the server has stopped.
+    folder: Folder,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let mut server = Self { folder: new_folder(), running: None };
+        let mut server = Self { running: None, folder: Folder::new() };
         server.restart();
         server
     }
@@ -40,7 +35,7 @@ impl Server {
 
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let settings = Settings { data_dir: self.folder.clone(), keep: Keep::Durable };
+        let settings = Settings { data_dir: self.folder.0.clone(), keep: Keep::Durable };
         self.running = Some(PrivatePostgres::start(&settings).unwrap());
     }
 
@@ -50,18 +45,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-        std::fs::remove_dir_all(&self.folder).unwrap();
-    }
-}
-
 /// The run's server. Nothing drops a static, but the server ends with this process, and its folder goes with it.
 fn shared_server() -> &'static PrivatePostgres {
     static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let settings = Settings { data_dir: new_folder(), keep: Keep::Throwaway };
+        let settings = Settings { data_dir: folder::new_path(), keep: Keep::Throwaway };
         let server = PrivatePostgres::start(&settings).unwrap();
         execute(server.url(), "CREATE DATABASE template");
         let template = DatabaseUrl::parse(&url_of(server.url(), "template")).unwrap();

@@ -2,11 +2,13 @@
 
 mod client;
 mod database;
+mod folder;
 mod process;
 mod service;
 
 pub(crate) use client::Reply;
 pub(crate) use database::{Database, Server};
+pub(crate) use folder::Folder;
 pub(crate) use process::{Process, ridgeline, wait_until};
 pub(crate) use service::{Service, Settings};
 

@@ -23,12 +23,10 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The real binary in an empty folder, with nothing of this process's configuration.
+/// The real binary in a folder without a `Rocket.toml`, with nothing of this process's configuration.
 pub(crate) fn ridgeline(arguments: &[&str]) -> Command {
-    let folder = std::env::temp_dir().join(format!("ridgeline-test-cwd-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ridgeline"));
-    command.args(arguments).current_dir(folder);
+    command.args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("ROCKET_") || name.starts_with("PG") || name == "DATABASE_URL" {
