@@ -154,6 +154,19 @@ pub fn fail(conn: &mut PgConnection, job: &Job, reason: &str) -> QueryResult<boo
     Ok(updated == 1)
 }
 
+/// Withdraws a job that has not ended; `false`: it has, or does not exist. A worker that trains it learns of it by its
+/// next heartbeat.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel(conn: &mut PgConnection, id: i32) -> QueryResult<bool> {
+    let open = models::table.find(id).filter(models::status.eq_any([Status::Queued, Status::Training]));
+    let updated = diesel::update(open)
+        .set((models::status.eq(Status::Cancelled), models::finished_at.eq(clock_timestamp().nullable()), no_lease()))
+        .execute(conn)?;
+    Ok(updated == 1)
+}
+
 /// Puts an unfinished job back, as if it had never been taken. `false`: the lease was lost already.
 ///
 /// # Errors

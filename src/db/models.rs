@@ -5,7 +5,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel_json::Json;
 
-use super::schema::models;
+use super::schema::{datasets, models};
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// A row of `models` as a client sees it.
@@ -73,6 +73,14 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Training, Self::Trained, Self::Failed, Self::Cancelled];
+
+    /// The state of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
     /// The word for it in the database and in replies.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,11 +102,69 @@ impl diesel::serialize::ToSql<diesel::sql_types::Text, diesel::pg::Pg> for Statu
 impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for Status {
     fn from_sql(bytes: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {
         let word = std::str::from_utf8(bytes.as_bytes())?;
-        [Self::Queued, Self::Training, Self::Trained, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == word)
-            .ok_or_else(|| format!("unknown status {word:?}").into())
+        Self::from_word(word).ok_or_else(|| format!("unknown status {word:?}").into())
     }
+}
+
+/// What a list says of a model.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = models)]
+pub struct Summary {
+    /// Its number.
+    pub id: i32,
+    /// What the client called it.
+    pub name: Option<String>,
+    /// How far it is.
+    pub status: Status,
+    /// When it was queued.
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The penalty that won, once trained.
+    pub best: Option<Json<Best>>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Which models a list shows.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// Those numbered below this.
+    pub before: Option<i32>,
+    /// Those in this state.
+    pub status: Option<Status>,
+    /// Those of this name.
+    pub name: Option<String>,
+}
+
+/// The newest models that pass `filter`, `most` at most.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<Vec<Summary>> {
+    let mut query = Summary::query().order(models::id.desc()).limit(most).into_boxed();
+    if let Some(before) = filter.before {
+        query = query.filter(models::id.lt(before));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(models::status.eq(status));
+    }
+    if let Some(name) = &filter.name {
+        query = query.filter(models::name.eq(name));
+    }
+    query.load(conn)
+}
+
+/// Deletes a model, and its dataset if no other model uses it. A worker that trains it drops its result. Call it in a
+/// transaction.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn delete(conn: &mut PgConnection, id: i32) -> QueryResult<()> {
+    let dataset_id: i32 = diesel::delete(models::table.find(id)).returning(models::dataset_id).get_result(conn)?;
+    let used = diesel::dsl::exists(models::table.filter(models::dataset_id.eq(dataset_id)));
+    diesel::delete(datasets::table.find(dataset_id).filter(diesel::dsl::not(used))).execute(conn)?;
+    Ok(())
 }
 
 /// Finds a model by its id.

@@ -81,6 +81,8 @@ impl Install {
             "log_destination=stderr",
             "log_timezone=UTC",
             "timezone=UTC",
+            // In the data folder instead of /dev/shm, where a killed server would leave them, and where containers have little room.
+            "dynamic_shared_memory_type=mmap",
         ];
         if keep == Keep::Throwaway {
             settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);

@@ -9,6 +9,7 @@
 //! | 404 | `not_found` | no such path, no such model |
 //! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
 //! | 409 | `not_trained` | the model has no coefficients (yet, or for good) |
+//! | 409 | `has_ended` | the model has ended, and cannot be cancelled any more |
 //! | 413 | `too_large` | the body exceeds its limit |
 //! | 415 | `unsupported_media_type` | the body is of a type that the call does not take |
 //! | 422 | `invalid` | understood but wrong: a field, a CSV cell, a parameter |
@@ -67,6 +68,11 @@ impl ApiError {
     /// 409: the model is not trained.
     pub(super) fn not_trained(message: impl Into<String>) -> Self {
         Self::new(Status::Conflict, "not_trained", message)
+    }
+
+    /// 409: the model has ended already.
+    pub(super) fn has_ended(message: impl Into<String>) -> Self {
+        Self::new(Status::Conflict, "has_ended", message)
     }
 
     /// 413: the body exceeds `limit`.

@@ -28,6 +28,9 @@ fn index() -> Json<Index> {
     let calls = BTreeMap::from([
         ("POST /train", "queue a training: JSON, or text/csv with the parameters in the query string"),
         ("GET /model/{id}", "the model: status, coefficients, cross-validation"),
+        ("GET /models", "the models, newest first: limit, after, status, name"),
+        ("POST /model/{id}/cancel", "withdraw a model that has not ended"),
+        ("DELETE /model/{id}", "delete a model and its data"),
         ("POST /model/{id}/predict", "predictions for the rows of a CSV"),
         ("GET /health/live", "the process is up"),
         ("GET /health/ready", "the database is reachable and its migrations are current"),

@@ -1,20 +1,25 @@
-//! `GET /model/N`: the model document.
+//! Models: their document, their list, and how to be rid of them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use diesel::Connection;
+use diesel::pg::PgConnection;
+use rocket::http::uri::Origin;
 use rocket::response::content::RawJson;
-use rocket::{Route, State, get, routes};
+use rocket::serde::json::Json;
+use rocket::{Route, State, delete, get, http, post, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::error::ApiError;
-use crate::db::models::{self, Model, Status};
+use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
 use crate::queue;
+use crate::table::shown;
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![get_model]
+    routes![get_model, list_models, cancel_model, delete_model]
 }
 
 /// A model as clients see it.
@@ -64,9 +69,12 @@ impl From<FittedModel> for Coefficients {
     }
 }
 
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 impl ModelDocument {
     fn new(model: Model, queue_position: Option<i64>) -> Self {
-        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
         Self {
             model_id: model.id,
             status: model.status.as_str(),
@@ -90,14 +98,115 @@ impl ModelDocument {
 
 #[get("/model/<id>")]
 async fn get_model(id: &str, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
-    let number = parse_id(id)?;
-    let query = move |conn: &mut _| {
-        let model = models::find(conn, number)?;
+    let id = parse_id(id)?;
+    document(pool, id, move |conn| Ok(models::find(conn, id)?)).await
+}
+
+#[post("/model/<id>/cancel")]
+async fn cancel_model(id: &str, pool: &State<Pool>) -> Result<(http::Status, RawJson<String>), ApiError> {
+    let id = parse_id(id)?;
+    let cancelled = pool.run(move |conn| Ok(queue::cancel(conn, id)?)).await?;
+    let found = pool.run(move |conn| Ok(models::find(conn, id)?)).await.map_err(|error| unless_absent(error, id))?;
+    if !cancelled {
+        return Err(ApiError::has_ended(format!(
+            "model {id} cannot be cancelled: its status is {}",
+            found.status.as_str()
+        )));
+    }
+    Ok((http::Status::Accepted, document(pool, id, move |_| Ok(found)).await?))
+}
+
+#[delete("/model/<id>")]
+async fn delete_model(id: &str, pool: &State<Pool>) -> Result<http::Status, ApiError> {
+    let id = parse_id(id)?;
+    let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| models::delete(conn, id))?);
+    pool.run(delete).await.map_err(|error| unless_absent(error, id))?;
+    Ok(http::Status::NoContent)
+}
+
+/// A model as a list shows it.
+#[derive(Serialize)]
+struct ModelSummary {
+    model_id: i32,
+    status: &'static str,
+    name: Option<String>,
+    created_at: String,
+    finished_at: Option<String>,
+    best: Option<Best>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A page of the list, the newest first; `next` is the `after` of the next page.
+#[derive(Serialize)]
+struct ModelList {
+    models: Vec<ModelSummary>,
+    next: Option<i32>,
+}
+
+/// Models on a page where the client does not say, and at most.
+const PAGE: (i64, i64) = (20, 1000);
+
+#[get("/models")]
+async fn list_models(uri: &Origin<'_>, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
+    let (filter, limit) = parse_filter(uri)?;
+    // One more than asked for tells whether there is a next page.
+    let mut found = pool.run(move |conn| Ok(models::list(conn, &filter, limit + 1)?)).await?;
+    let has_more = found.len() as i64 > limit;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| has_more).map(|last| last.id);
+    let summary = |model: models::Summary| ModelSummary {
+        model_id: model.id,
+        status: model.status.as_str(),
+        name: model.name,
+        created_at: time(model.created_at),
+        finished_at: model.finished_at.map(time),
+        best: model.best.map(|best| best.0),
+        error: model.error,
+    };
+    Ok(Json(ModelList { models: found.into_iter().map(summary).collect(), next }))
+}
+
+/// What the query string of a list asks for, and how many.
+fn parse_filter(uri: &Origin<'_>) -> Result<(Filter, i64), ApiError> {
+    let (mut filter, mut limit) = (Filter::default(), PAGE.0);
+    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
+        let wrong = |expected: &str| ApiError::invalid(format!("{name}: expected {expected}, not {}", shown(value)));
+        match name {
+            "limit" => {
+                let in_range = value.parse().ok().filter(|limit| (1..=PAGE.1).contains(limit));
+                limit = in_range.ok_or_else(|| wrong(&format!("a whole number from 1 to {}", PAGE.1)))?;
+            }
+            "after" => filter.before = Some(value.parse().map_err(|_not_a_number| wrong("the next of a page before"))?),
+            "status" => {
+                let words = Status::ALL.map(Status::as_str).join(", ");
+                filter.status = Some(Status::from_word(value).ok_or_else(|| wrong(&format!("one of {words}")))?);
+            }
+            "name" if value.contains('\0') => return Err(wrong("a name without NUL characters")),
+            "name" => filter.name = Some(value.to_owned()),
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "unknown parameter {}; known are limit, after, status, name",
+                    shown(name)
+                )));
+            }
+        }
+    }
+    Ok((filter, limit))
+}
+
+/// The document of the model `id` that `find` comes up with.
+async fn document<F>(pool: &Pool, id: i32, find: F) -> Result<RawJson<String>, ApiError>
+where
+    F: FnOnce(&mut PgConnection) -> Result<Model, db::Error> + Send + 'static,
+{
+    let query = move |conn: &mut PgConnection| {
+        let model = find(conn)?;
         let is_queued = model.status == Status::Queued;
-        let position = is_queued.then(|| queue::position(conn, number)).transpose()?;
+        let position = is_queued.then(|| queue::position(conn, id)).transpose()?;
         Ok(ModelDocument::new(model, position))
     };
-    let document = pool.run(query).await.map_err(|error| unless_absent(error, number))?;
+    let document = pool.run(query).await.map_err(|error| unless_absent(error, id))?;
     // A document with many folds or columns takes its time to print: not on a thread that others wait for.
     let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
     Ok(RawJson(super::on_blocking_thread(print).await?))

@@ -15,8 +15,9 @@ use crate::queue::{self, Job};
 
 /// How soon a worker that is told to stop passes it on to the training.
 const TICK: Duration = Duration::from_millis(20);
-/// How soon a heartbeat that failed is repeated.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long a training goes on after it was cancelled, at most, and how old its progress may be; also how soon a heartbeat
+/// that failed is repeated.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The heartbeat of one job, on a thread and a connection of its own.
 pub(super) struct Heartbeat {
@@ -37,7 +38,7 @@ struct Shared {
 }
 
 impl Heartbeat {
-    /// Begins to renew `job`'s lease three times as often as it would run out.
+    /// Begins to renew `job`'s lease, at least three times as often as it would run out.
     pub(super) fn start(url: DatabaseUrl, job: Job, lease: Duration, worker_stop: Arc<AtomicBool>) -> Self {
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
@@ -78,7 +79,8 @@ struct Beat {
 
 impl Beat {
     fn run(mut self, ended: &mpsc::Receiver<()>) {
-        let mut next = Instant::now() + self.lease / 3;
+        let interval = INTERVAL.min(self.lease / 3);
+        let mut next = Instant::now() + interval;
         let mut told_to_stop = None;
         while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             if self.worker_stop.load(Ordering::Relaxed) {
@@ -90,7 +92,7 @@ impl Beat {
             if Instant::now() < next {
                 continue;
             }
-            next = Instant::now() + self.lease / 3;
+            next = Instant::now() + interval;
             match self.renew() {
                 Ok(true) => {}
                 Ok(false) => {
@@ -101,7 +103,6 @@ impl Beat {
                 Err(error) => {
                     log::warn!("model {}: the lease could not be renewed, tries again: {error:#}", self.job.id);
                     self.conn = None;
-                    next = Instant::now() + RETRY;
                 }
             }
         }

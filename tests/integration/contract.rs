@@ -24,9 +24,11 @@ fn wrong_methods_are_refused_with_the_right_ones() {
         ("PUT", "/train", "POST"),
         ("DELETE", "/train", "POST"),
         ("OPTIONS", "/train", "POST"),
-        ("POST", "/model/1", "GET, HEAD"),
-        ("PATCH", "/model/1", "GET, HEAD"),
+        ("POST", "/model/1", "DELETE, GET, HEAD"),
+        ("PATCH", "/model/1", "DELETE, GET, HEAD"),
         ("GET", "/model/1/predict", "POST"),
+        ("DELETE", "/model/1/cancel", "POST"),
+        ("POST", "/models", "GET, HEAD"),
         ("POST", "/health/live", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
     ];
@@ -66,11 +68,7 @@ fn a_decent_request_id_is_kept_and_others_are_replaced() {
         let id = id_of(bad);
         assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     }
-    assert!(
-        service.process.log().contains("request trace-1.a_B: GET /health/live 200 in"),
-        "{}",
-        service.process.log()
-    );
+    service.process.expect_log("request trace-1.a_B: GET /health/live 200 in");
 }
 
 #[test]
@@ -80,6 +78,8 @@ fn every_event_is_one_line_with_time_level_and_target() {
     service.train(&crate::support::example());
     service.get("/model/%0Aforged").error(404);
     service.get("/nope").error(404);
+    service.process.expect_log("model 1: trained in");
+    service.process.expect_log("GET /nope 404");
     let log = service.process.log();
     for line in log.lines() {
         let parts: Vec<&str> = line.split_whitespace().take(3).collect();

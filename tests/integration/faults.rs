@@ -66,14 +66,13 @@ fn requests_that_get_no_connection_or_no_lock_in_time_are_503() {
 #[test]
 fn a_bug_is_500_with_a_fixed_text_and_its_cause_in_the_log() {
     let database = Database::new();
-    let service = Service::without_workers(&database);
+    let mut service = Service::without_workers(&database);
     let id = service.submit(&example());
     database.execute("ALTER TABLE models DROP COLUMN progress");
     let reply = service.get(&format!("/model/{id}"));
     let error = reply.error(500);
     assert!(!error.contains("progress") && !error.contains("column"), "{error}");
-    let log = service.process.log();
-    let cause = log.lines().find(|line| line.contains(" ERROR ")).unwrap();
+    let cause = service.process.wait_for_line(" ERROR ");
     assert!(cause.contains("progress") && cause.contains(reply.header("x-request-id")), "{cause}");
 }
 

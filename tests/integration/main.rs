@@ -11,6 +11,7 @@ mod database;
 mod engine;
 mod faults;
 mod load;
+mod manage;
 mod model;
 mod postman;
 mod predict;

@@ -30,9 +30,10 @@ fn several_workers_share_the_queue_and_train_each_job_once() {
     for id in ids {
         let model = service.ended(id);
         assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(1)));
-        let starts: usize =
-            workers.iter().map(|w| w.log().matches(&format!("model {id}: training starts")).count()).sum();
-        assert_eq!(starts, 1, "model {id}");
+        let words = format!("model {id}: training starts");
+        let starts = || workers.iter().map(|worker| worker.log().matches(&words).count()).sum::<usize>();
+        wait_until("its worker has said so", || starts() > 0);
+        assert_eq!(starts(), 1, "model {id}");
     }
 }
 
@@ -61,7 +62,7 @@ fn a_job_whose_worker_is_killed_is_trained_by_the_next() {
     let next = Settings::new(&database.url).worker();
     let model = service.ended(id);
     assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(2)), "{model}");
-    assert!(next.log().contains(&format!("model {id}: its worker was lost in attempt 1, the model is now queued")));
+    next.expect_log(&format!("model {id}: its worker was lost in attempt 1, the model is now queued"));
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn a_result_without_its_lease_is_dropped() {
     let worker = Settings::new(&database.url).set("ROCKET_LEASE_SECONDS", 60).worker();
     wait_for_status(&service, id, "training");
     database.execute(&format!("UPDATE models SET lease_token = lease_token # 1 WHERE id = {id}"));
-    wait_until("the worker notices", || worker.log().contains(&format!("model {id}: the lease was lost")));
+    worker.expect_log(&format!("model {id}: the lease was lost"));
     let model = service.model(id);
     assert_eq!((&model["status"], &model["model"]), (&json!("training"), &Value::Null), "{model}");
 }

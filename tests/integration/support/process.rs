@@ -65,6 +65,12 @@ impl Process {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Waits until the log says `words`; it arrives a moment after what it speaks of.
+    #[track_caller]
+    pub(crate) fn expect_log(&self, words: &str) {
+        wait_until(&format!("the log says {words:?}"), || self.log().contains(words));
+    }
+
     /// The part behind `words` of the first line that holds them, once it is there.
     #[track_caller]
     pub(crate) fn wait_for_line(&mut self, words: &str) -> String {

@@ -1,0 +1,118 @@
+//! `GET /models`, `POST /model/N/cancel` and `DELETE /model/N`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Database, Service, Settings, example, long_job, wait_until, with};
+
+fn ids(list: &Value) -> Vec<i64> {
+    list["models"].as_array().unwrap().iter().map(|model| model["model_id"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn the_list_goes_from_the_newest_to_the_oldest_in_pages() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    assert_eq!(service.get("/models").ok(200), json!({"models": [], "next": null}));
+    for name in ["a", "b", "a", "b", "a"] {
+        service.submit(&with(example(), json!({"name": name})));
+    }
+    let list = |query: &str| service.get(&format!("/models{query}")).ok(200);
+    assert_eq!((ids(&list("")), &list("")["next"]), (vec![5, 4, 3, 2, 1], &Value::Null));
+    let page = list("?limit=2");
+    assert_eq!((ids(&page), &page["next"]), (vec![5, 4], &json!(4)));
+    let page = list("?limit=3&after=4");
+    assert_eq!((ids(&page), &page["next"]), (vec![3, 2, 1], &Value::Null));
+    assert_eq!(ids(&list("?name=b")), [4, 2]);
+    service.post("/model/4/cancel", &json!({})).ok(202);
+    assert_eq!(ids(&list("?status=cancelled")), [4]);
+    assert_eq!(ids(&list("?status=queued&name=b")), [2]);
+    assert!(ids(&list("?status=trained")).is_empty());
+    let summary = list("?limit=1")["models"][0].clone();
+    assert_eq!((&summary["name"], &summary["status"], &summary["best"]), (&json!("a"), &json!("queued"), &Value::Null));
+}
+
+#[test]
+fn wrong_parameters_of_the_list_are_named() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let cases = [
+        ("limit=0", "limit: expected a whole number from 1 to 1000"),
+        ("limit=1001", "limit: "),
+        ("limit=x", "limit: "),
+        ("after=x", "after: "),
+        ("after=-99999999999", "after: "),
+        ("status=done", "status: expected one of queued, training, trained, failed, cancelled, not \"done\""),
+        ("name=%00", "name: "),
+        ("page=2", "unknown parameter \"page\""),
+    ];
+    for (query, sentence) in cases {
+        let error = service.get(&format!("/models?{query}")).error(422);
+        assert!(error.contains(sentence), "{query}: {error}");
+    }
+}
+
+#[test]
+fn a_queued_model_is_cancelled_at_once_and_never_trained() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let [first, second] = [service.submit(&example()), service.submit(&example())];
+    let model = service.post(&format!("/model/{first}/cancel"), &json!({})).ok(202);
+    assert_eq!((&model["status"], &model["model"]), (&json!("cancelled"), &Value::Null));
+    assert!(model["finished_at"].is_string(), "{model}");
+    let _worker = Settings::new(&database.url).worker();
+    assert_eq!(service.ended(second)["status"], "trained");
+    assert_eq!(service.model(first)["attempt"], 0);
+    let error = service.post(&format!("/model/{first}/predict"), &json!({"data": "b,c\n1,2\n"})).error(409);
+    assert!(error.ends_with("its status is cancelled"), "{error}");
+}
+
+#[test]
+fn a_training_is_cancelled_and_its_worker_goes_on_with_the_next() {
+    let database = Database::new();
+    let service = Settings::new(&database.url).set("ROCKET_LEASE_SECONDS", 60).serve();
+    let [long, next] = [service.submit(&long_job()), service.submit(&example())];
+    wait_until("the job is taken", || service.model(long)["status"] == "training");
+    assert_eq!(service.post(&format!("/model/{long}/cancel"), &json!({})).ok(202)["status"], "cancelled");
+    assert_eq!(service.ended(next)["status"], "trained");
+    let model = service.model(long);
+    assert_eq!((&model["status"], &model["model"], &model["attempt"]), (&json!("cancelled"), &Value::Null, &json!(1)));
+    service.process.expect_log(&format!("model {long}: the lease was lost"));
+}
+
+#[test]
+fn a_model_that_has_ended_cannot_be_cancelled() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = service.train(&example())["model_id"].clone();
+    let error = service.post(&format!("/model/{id}/cancel"), &json!({})).error(409);
+    assert_eq!(error, format!("model {id} cannot be cancelled: its status is trained"));
+    service.post("/model/99/cancel", &json!({})).error(404);
+    service.post("/model/x/cancel", &json!({})).error(404);
+}
+
+#[test]
+fn a_deleted_model_is_gone_with_its_data() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = service.train(&example())["model_id"].clone();
+    let path = format!("/model/{id}");
+    let reply = service.send("DELETE", &path, &[], b"");
+    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+    service.get(&path).error(404);
+    service.post(&format!("{path}/predict"), &json!({"data": "b,c\n1,2\n"})).error(404);
+    service.send("DELETE", &path, &[], b"").error(404);
+    service.send("DELETE", "/model/x", &[], b"").error(404);
+    assert_eq!(database.stored_rows(), "0 0 0");
+}
+
+#[test]
+fn a_model_deleted_in_training_leaves_nothing_and_stops_nothing() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let [long, next] = [service.submit(&long_job()), service.submit(&example())];
+    wait_until("the job is taken", || service.model(long)["status"] == "training");
+    assert_eq!(service.send("DELETE", &format!("/model/{long}"), &[], b"").status, 204);
+    assert_eq!(service.ended(next)["status"], "trained");
+    service.get(&format!("/model/{long}")).error(404);
+    assert_eq!(database.stored_rows(), "1 1 1");
+}
