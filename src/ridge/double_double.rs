@@ -187,15 +187,20 @@ kernel! {
                 c[k] += t + (e + x[k] * l[k]);
             }
         }
-        let mut total = Dd::ZERO;
-        for k in 0..8 {
-            total = total + Dd::sum(s[k], c[k]);
-        }
         for k in n..x.len() {
             let (p, e) = two_product(x[k], w_hi[k]);
-            total = total + Dd::sum(p, e + x[k] * w_lo[k]);
+            let (sum, t) = two_sum(s[k - n], p);
+            s[k - n] = sum;
+            c[k - n] += t + (e + x[k] * w_lo[k]);
         }
-        total
+        for half in [4, 2, 1] {
+            for k in 0..half {
+                let (sum, t) = two_sum(s[k], s[k + half]);
+                s[k] = sum;
+                c[k] += c[k + half] + t;
+            }
+        }
+        Dd::sum(s[0], c[0])
     }
 }
 

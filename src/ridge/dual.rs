@@ -1,6 +1,6 @@
 //! Cross-validation of data with more columns than rows, by the dual: `w = X_cᵀ S a`, `(S K_c S + α I) a = S (y - μ_y)`.
 //!
-//! K_c is the Gram matrix of the rows, centred by the training rows' mean, S the roots of their weights. The folds' systems
+//! `K_c` is the Gram matrix of the rows, centred by the training rows' mean, S the roots of their weights. The folds' systems
 //! are sub-matrices of one Gram matrix (Saunders, Gammerman & Vovk 1998).
 
 use super::{

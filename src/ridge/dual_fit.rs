@@ -14,6 +14,9 @@ use super::{
     rows::for_each_row,
 };
 
+/// Solves the dual system for a right side, as well as its factor can.
+type Solve<'a> = &'a dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError>;
+
 /// The fit to all rows, by the dual in double precision and refinement with the rows in doubled precision, or all in doubled
 /// precision if the condition number is large.
 pub(super) fn fit(
@@ -234,11 +237,7 @@ impl Rows<'_> {
     }
 
     /// Iterative refinement of a: `r = S (y - b - X w) - α a` in doubled precision, `a += B⁻¹ r`; `None` if it fails.
-    fn refine(
-        &self,
-        system: &System<'_>,
-        solve: &dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError>,
-    ) -> Result<Option<(Solution, f64)>, RidgeError> {
+    fn refine(&self, system: &System<'_>, solve: Solve<'_>) -> Result<Option<(Solution, f64)>, RidgeError> {
         const MOST_STEPS: usize = 20;
         let means = self.means(system)?;
         let mut a = solve(&system.right)?;

@@ -78,7 +78,9 @@ fn in_doubles(
     let mut w = equations.b.clone();
     let ridge: Vec<Dd> = equations.ridge.iter().map(|r| Dd::from(*r)).collect();
     let (a, n_unseen) = (equations.a.clone(), equations.n_unseen);
-    let Some(factor) = CholeskyFactor::new(equations, None) else { return Ok(None) };
+    let Some(factor) = CholeskyFactor::new(equations, None) else {
+        return Ok(None);
+    };
     if !(factor.condition() < MOST_FOR_DOUBLES) {
         return Ok(None);
     }

@@ -108,19 +108,26 @@ impl Source<'_> {
 
     /// The exact range of each of (features.., target) over the rows with weight.
     pub(super) fn ranges(&self) -> Result<Vec<(f64, f64)>, RidgeError> {
-        let p = self.p();
-        let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); p];
-        let mut z = vec![0.0; p];
-        for block in 0..self.rows.n_blocks() {
-            for_each_row(self.rows, block, |_, row| {
-                if self.columns.weight(row) > 0.0 {
-                    self.columns.gather(row, &mut z);
-                    for (range, z) in ranges.iter_mut().zip(&z) {
-                        *range = (range.0.min(*z), range.1.max(*z));
+        let nothing = vec![(f64::INFINITY, f64::NEG_INFINITY); self.p()];
+        let chunks = self.chunks(16);
+        let parts = self.run.map(chunks.len(), self.is_small(), |c| {
+            let (mut ranges, mut z) = (nothing.clone(), vec![0.0; self.p()]);
+            for block in chunks[c].clone() {
+                for_each_row(self.rows, block, |_, row| {
+                    if self.columns.weight(row) > 0.0 {
+                        self.columns.gather(row, &mut z);
+                        for (range, z) in ranges.iter_mut().zip(&z) {
+                            *range = (if *z < range.0 { *z } else { range.0 }, if *z > range.1 { *z } else { range.1 });
+                        }
                     }
-                }
-            })?;
-            self.run.check()?;
+                })?;
+                self.run.check()?;
+            }
+            Ok(ranges)
+        })?;
+        let mut ranges = nothing;
+        for part in parts {
+            ranges.iter_mut().zip(part).for_each(|(range, part)| *range = (range.0.min(part.0), range.1.max(part.1)));
         }
         Ok(ranges)
     }

@@ -146,6 +146,17 @@ fn tile<T: KernelReal>(
     let mut tile = Tile { n_rows: n, n_columns: width, hi: vec![0.0; n * width], lo: vec![0.0; low] };
     for block in 0..source.rows.n_blocks() {
         for_each_row(source.rows, block, |i, row| {
+            if let (false, None, false, Some(x)) =
+                (T::IS_DOUBLED, scale, source.is_scaled(), source.columns.adjacent(row))
+            {
+                let place = &mut tile.hi[i * width..(i + 1) * width];
+                for ((place, x), origin) in
+                    place.iter_mut().zip(&x[columns.clone()]).zip(&samples.origin[columns.clone()])
+                {
+                    *place = x - origin;
+                }
+                return;
+            }
             for (t, j) in columns.clone().enumerate() {
                 let x = scaled(row[source.columns.features[j]], -source.exponents[j]);
                 let scale = scale.map_or(1.0, |scale| scale[j]);

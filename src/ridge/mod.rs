@@ -15,6 +15,7 @@ mod fit;
 mod folds;
 mod gather;
 mod grid;
+mod hat;
 mod kernel;
 mod moments;
 mod normal;

@@ -1,5 +1,6 @@
 //! Sums of squares and cross-products of a set of rows around their own mean: what a least-squares problem needs to know
 //! about its rows. Sets merge without cancellation, so training sets are sums of folds and nothing is ever subtracted.
+#![expect(clippy::float_cmp, reason = "a weight of exactly one needs no multiplication")]
 
 use super::blas;
 use super::double_double::{self, Dd};
@@ -153,7 +154,9 @@ impl<T: Real> Moments<T> {
     /// `μ = Σ_g W_g μ_g / W`, `M = Σ_g (M_g + W_g (μ_g - μ)(μ_g - μ)ᵀ)`, all terms positive semidefinite.
     pub(super) fn sum(parts: &[&Self]) -> Self {
         let parts: Vec<&Self> = parts.iter().copied().filter(|part| part.weight.hi > 0.0).collect();
-        let Some((first, others)) = parts.split_first() else { return Self::empty(0) };
+        let Some((first, others)) = parts.split_first() else {
+            return Self::empty(0);
+        };
         if others.is_empty() {
             return (*first).clone();
         }

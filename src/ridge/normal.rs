@@ -88,7 +88,9 @@ impl<T: Real> Equilibrated<T> {
             } else {
                 (one, -units[j])
             };
-            let size = |x: f64, e: i32| if x > 0.0 { (exponent(x) + e).div_euclid(2) } else { i32::MIN };
+            let size = |x: f64, e: i32| {
+                if x > 0.0 { (exponent(x) + e).div_euclid(2) } else { i32::MIN }
+            };
             let f = size(square, 0).max(size(alpha.hi * scale.hi, alpha_exponent + 2 * e)).clamp(-1000, 1000);
             ridge.push(T::from_dd((alpha * scale).scaled(alpha_exponent + 2 * e - 2 * f)));
             shift.push(f);
@@ -182,6 +184,14 @@ impl CholeskyFactor {
 
     pub(super) fn shift(&self) -> &[i32] {
         &self.shift
+    }
+
+    /// `U⁻¹`, (d, d), upper triangular, `A = Uᵀ U` (dtrtri).
+    pub(super) fn inverse_factor(&self) -> Vec<f64> {
+        let mut inverse = self.u.clone();
+        blas::triangular_inverse(self.d, &mut inverse);
+        // Below the diagonal dpotrf leaves what was there: zeros.
+        inverse
     }
 
     /// `A⁻¹`, (d, d), upper triangle (dpotri).

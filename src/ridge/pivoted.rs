@@ -152,8 +152,12 @@ impl PivotedFactor {
     }
 
     fn project_equilibrated(&self, w: &mut [Dd]) {
-        let Some(NullSpace { vectors, gram }) = &self.null_space else { return };
-        let Some(mut penalised) = self.penalised(w) else { return };
+        let Some(NullSpace { vectors, gram }) = &self.null_space else {
+            return;
+        };
+        let Some(mut penalised) = self.penalised(w) else {
+            return;
+        };
         let largest = penalised.1;
         for _ in 0..2 {
             let parts: Vec<Dd> = vectors.iter().map(|n| dot(n, &penalised.0)).collect();

@@ -37,7 +37,9 @@ pub(super) fn double_scores(
             source.run.check()?;
             let equations = Equilibrated::new(objective, training, &products, penalties[i], &source.exponents);
             let mut w = equations.b.clone();
-            let Some(factor) = CholeskyFactor::new(equations, known) else { continue };
+            let Some(factor) = CholeskyFactor::new(equations, known) else {
+                continue;
+            };
             // Condition number and leverages fall as the penalty grows.
             known = Some(factor.norms);
             factor.solve_equilibrated(&mut w);

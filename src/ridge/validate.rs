@@ -10,7 +10,7 @@ use super::{
     fit::{self, Fit, Totals, in_original_units},
     folds::Partition,
     gather::Source,
-    grid,
+    grid, hat,
     kernel::{Samples, kernel},
     moments::Moments,
     normal::{Objective, products},
@@ -67,13 +67,22 @@ fn primal(
     objective: &Objective,
     partition: &Partition,
 ) -> Result<Found, RidgeError> {
-    let mut folds = FoldMoments::<f64>::new(source, partition, (0.0, 0.3))?;
-    let mut total = folds.total();
+    let is_many = hat::is_cheaper(objective, source.rows.n_rows(), source.columns.n_features(), partition.n_folds());
+    let moments = |source: &Source<'_>| {
+        if is_many {
+            let total = source.moments::<f64>(1, |_| Some(0), (0.0, 0.3))?;
+            Ok((None, Moments::sum(&total.iter().collect::<Vec<_>>())))
+        } else {
+            let folds = FoldMoments::<f64>::new(source, partition, (0.0, 0.3))?;
+            let total = folds.total();
+            Ok::<_, RidgeError>((Some(folds), total))
+        }
+    };
+    let (mut folds, mut total) = moments(source)?;
     let constant = take_units(source, params, objective, &total)?;
     if source.is_scaled() {
         drop(folds);
-        folds = FoldMoments::new(source, partition, (0.2, 0.3))?;
-        total = folds.total();
+        (folds, total) = moments(source)?;
     }
     let penalties = match &params.params.penalties {
         Some(penalties) => penalties.clone(),
@@ -82,7 +91,11 @@ fn primal(
             grid::automatic(objective, total.weight, squared, trace)
         }
     };
-    let mut scores = primal::double_scores(source, &folds, objective, &penalties, partition.n_folds(), (0.3, 0.6))?;
+    let share = (0.3, 0.6);
+    let mut scores = match &folds {
+        Some(folds) => primal::double_scores(source, folds, objective, &penalties, partition.n_folds(), share)?,
+        None => hat::scores(source, partition, objective, &total, &penalties, share)?,
+    };
     drop(folds);
     let mut totals = Totals { double: total, doubled: None };
     let uncertain: Vec<usize> = (0..penalties.len()).filter(|i| !is_certified(&scores[*i])).collect();
@@ -159,12 +172,13 @@ fn take_dual_units(
         if objective.fit_intercept { (high / 2.0 - low / 2.0).max(reach * 1e-100) } else { reach }
     };
     let largest = ranges[..d].iter().map(size).fold(0.0, f64::max);
-    for j in 0..d {
-        source.exponents[j] = dual_fit::unit_for(if objective.standardize { size(&ranges[j]) } else { largest });
+    for (exponent, range) in source.exponents.iter_mut().zip(&ranges[..d]) {
+        *exponent = dual_fit::unit_for(if objective.standardize { size(range) } else { largest });
     }
     source.exponents[d] = dual_fit::unit_for(size(&ranges[d]));
-    let is_constant =
-        |(low, high): (f64, f64)| if objective.fit_intercept { low >= high } else { low == 0.0 && high == 0.0 };
+    let is_constant = |(low, high): (f64, f64)| {
+        if objective.fit_intercept { low >= high } else { low == 0.0 && high == 0.0 }
+    };
     Ok((0..d).filter(|j| is_constant(ranges[*j])).map(|j| source.columns.features[j]).collect())
 }
 
@@ -237,7 +251,13 @@ fn table(
 fn report(source: &Source<'_>, params: &ValidParams, found: Found, n_folds: usize) -> Result<Report, RidgeError> {
     let Found { cv, best, fit, weight, constant } = found;
     let penalty = cv[best].penalty;
-    let (coef, intercept) = in_original_units(source, &fit.solution, penalty)?;
+    let (mut coef, intercept) = in_original_units(source, &fit.solution, penalty)?;
+    for (w, column) in coef.iter_mut().zip(&source.columns.features) {
+        if constant.contains(column) {
+            // Exactly, not up to the rounding of the residuals' sums.
+            *w = 0.0;
+        }
+    }
     let unit = source.exponents[source.columns.n_features()];
     let is_constant_target = !(fit.variation > 0.0);
     let r2 = if is_constant_target { None } else { Some(1.0 - fit.solution.squares / fit.variation) };

@@ -37,7 +37,9 @@ fn reduced(mut m: Vec<Vec<Q>>) -> (Vec<Vec<Q>>, Vec<usize>) {
     let (mut rank, mut pivots) = (0, Vec::new());
     let columns = m.first().map_or(0, Vec::len);
     for column in 0..columns {
-        let Some(at) = (rank..m.len()).find(|i| !m[*i][column].is_zero()) else { continue };
+        let Some(at) = (rank..m.len()).find(|i| !m[*i][column].is_zero()) else {
+            continue;
+        };
         m.swap(rank, at);
         let pivot = m[rank][column].clone();
         m[rank].iter_mut().for_each(|v| *v /= &pivot);
@@ -106,7 +108,9 @@ pub(super) fn fit(problem: &Problem, params: &Params, penalty: f64) -> Model {
         a[j][j] += if params.standardize { &alpha * &variance[j] } else { alpha.clone() };
     }
     // Coefficients of least norm are V⁻¹ Cᵀ z, V the norm and the rows of C a basis of A's: C A V⁻¹ Cᵀ z = C right.
-    let norm = |j: usize| if params.standardize { variance[j].clone() } else { q(1.0) };
+    let norm = |j: usize| {
+        if params.standardize { variance[j].clone() } else { q(1.0) }
+    };
     for j in 0..d {
         if norm(j).is_zero() {
             (0..d).for_each(|k| (a[j][k], a[k][j]) = (Q::zero(), Q::zero()));
@@ -114,7 +118,9 @@ pub(super) fn fit(problem: &Problem, params: &Params, penalty: f64) -> Model {
         }
     }
     let (c, _) = reduced(a.clone());
-    let inverse = |j: usize| if norm(j).is_zero() { Q::zero() } else { norm(j).recip() };
+    let inverse = |j: usize| {
+        if norm(j).is_zero() { Q::zero() } else { norm(j).recip() }
+    };
     let vc: Vec<Vec<Q>> = c.iter().map(|row| (0..d).map(|j| inverse(j) * &row[j]).collect()).collect();
     let avc: Vec<Vec<Q>> = vc.iter().map(|row| a.iter().map(|a_row| dot(a_row, row)).collect()).collect();
     let cavc = c.iter().map(|row| avc.iter().map(|column| dot(row, column)).collect()).collect();

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod exact;
+mod extremes;
 mod nist;
 mod random;
+mod switches;
 
 use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, cross_validate};
 use std::sync::atomic::AtomicBool;

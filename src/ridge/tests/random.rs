@@ -76,7 +76,7 @@ proptest! {
                 let column = distinct.clone();
                 distinct.sort_by(f64::total_cmp);
                 distinct.dedup();
-                column.iter().map(|v| distinct.iter().position(|u| u == v).unwrap()).collect()
+                column.iter().map(|v| distinct.iter().position(|u| u.total_cmp(v).is_eq()).unwrap()).collect()
             }
             Folds::Random { n_folds, .. } if n_folds == n => (0..n).collect(),
             Folds::Random { n_folds, seed } => {
