@@ -3,7 +3,6 @@
 //! `cargo bench --bench engine` measures it on data made here (divan). `script/bench-engine` calls the same program:
 //! - `engine measure FILE ROWS FOLDS PENALTIES` prints the median seconds of a run on a file of doubles;
 //! - `engine limit ROWS COLUMNS FOLDS PENALTIES` prints the seconds of the shape's plain limit;
-//! - `engine digits FOLDER` prints the table of digits on the sets of the folder.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program for the developer")]
 
 use ndarray::Array2;

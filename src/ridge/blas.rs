@@ -17,7 +17,7 @@ unsafe extern "C" {
 /// To LAPACK, the row-major upper triangle is the lower one.
 const UPPER: c_char = b'L' as c_char;
 
-/// The CPU core type whose kernels OpenBLAS runs, e.g. "Haswell".
+/// The CPU core type whose kernels `OpenBLAS` runs, e.g. `Haswell`.
 #[must_use]
 pub fn core_name() -> String {
     // SAFETY: returns a pointer to a static string.
@@ -26,7 +26,7 @@ pub fn core_name() -> String {
 
 /// What the environment variable `OPENBLAS_CORETYPE` should be set to before the process is started again.
 ///
-/// OpenBLAS picks its kernels by the CPU's model when it is loaded, and an older build falls back to generic ones on a
+/// `OpenBLAS` picks its kernels by the CPU's model when it is loaded, and an older build falls back to generic ones on a
 /// model it does not know: a fifth of the speed. `Some` only if it did so although the CPU has AVX2 and FMA or AVX-512, and
 /// the user has not set the variable.
 #[must_use]
@@ -54,7 +54,7 @@ fn better_core_type(core: &str) -> Option<&'static str> {
     None
 }
 
-/// Makes OpenBLAS compute in the calling thread only, for the whole process.
+/// Makes `OpenBLAS` compute in the calling thread only, for the whole process.
 pub fn use_one_thread() {
     // SAFETY: a setting of the library; takes any number.
     unsafe { openblas_set_num_threads(1) };

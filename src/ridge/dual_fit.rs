@@ -14,9 +14,6 @@ use super::{
     rows::for_each_row,
 };
 
-/// Solves the dual system for a right side, as well as its factor can.
-type Solve<'a> = &'a dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError>;
-
 /// The fit to all rows, by the dual in double precision and refinement with the rows in doubled precision, or all in doubled
 /// precision if the condition number is large.
 pub(super) fn fit(
@@ -110,6 +107,9 @@ fn double_dof(system: &DualSystem<f64>, mut u: Vec<f64>, objective: &Objective) 
     }
     if objective.fit_intercept { trace - filled_share(system) } else { trace }
 }
+
+/// Solves the system for a right-hand side.
+type Solver<'s> = dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError> + 's;
 
 /// What refinement needs to know of a system.
 struct System<'s> {
@@ -237,7 +237,7 @@ impl Rows<'_> {
     }
 
     /// Iterative refinement of a: `r = S (y - b - X w) - α a` in doubled precision, `a += B⁻¹ r`; `None` if it fails.
-    fn refine(&self, system: &System<'_>, solve: Solve<'_>) -> Result<Option<(Solution, f64)>, RidgeError> {
+    fn refine(&self, system: &System<'_>, solve: &Solver<'_>) -> Result<Option<(Solution, f64)>, RidgeError> {
         const MOST_STEPS: usize = 20;
         let means = self.means(system)?;
         let mut a = solve(&system.right)?;

@@ -4,6 +4,12 @@
 //! the mean or the sum of the squared errors ([`Loss`]). It chooses λ by cross-validation and refits on all rows. It does no
 //! I/O and holds no state; the rows come through [`Rows`], block by block.
 
+#![expect(
+    clippy::float_cmp,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "comparisons with exact zero and one are meant, and negated ones are written so that NaN takes the safe side"
+)]
+
 pub mod blas;
 mod check;
 mod columns;

@@ -1,6 +1,5 @@
 //! Sums of squares and cross-products of a set of rows around their own mean: what a least-squares problem needs to know
 //! about its rows. Sets merge without cancellation, so training sets are sums of folds and nothing is ever subtracted.
-#![expect(clippy::float_cmp, reason = "a weight of exactly one needs no multiplication")]
 
 use super::blas;
 use super::double_double::{self, Dd};

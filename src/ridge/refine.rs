@@ -2,7 +2,6 @@
 //!
 //! Corrected semi-normal equations (Björck 1987; residuals in doubled precision after Demmel, Hida, Riedy & Li 2009): the
 //! error shrinks by about κ(A) u in every step, and what remains is what the residuals' own rounding leaves, 10^-30 or so.
-#![expect(clippy::float_cmp, reason = "a weight of exactly one needs no multiplication")]
 
 use super::{
     double_double::{self, Dd, scaled},

@@ -172,8 +172,8 @@ fn take_dual_units(
         if objective.fit_intercept { (high / 2.0 - low / 2.0).max(reach * 1e-100) } else { reach }
     };
     let largest = ranges[..d].iter().map(size).fold(0.0, f64::max);
-    for (exponent, range) in source.exponents.iter_mut().zip(&ranges[..d]) {
-        *exponent = dual_fit::unit_for(if objective.standardize { size(range) } else { largest });
+    for (j, range) in ranges[..d].iter().enumerate() {
+        source.exponents[j] = dual_fit::unit_for(if objective.standardize { size(range) } else { largest });
     }
     source.exponents[d] = dual_fit::unit_for(size(&ranges[d]));
     let is_constant = |(low, high): (f64, f64)| {

@@ -5,6 +5,7 @@ mod exact;
 mod extremes;
 mod nist;
 mod random;
+mod steering;
 mod switches;
 
 use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, cross_validate};
