@@ -3,6 +3,7 @@
 //! `cargo bench --bench engine` measures it on data made here (divan). `script/bench-engine` calls the same program:
 //! - `engine measure FILE ROWS FOLDS PENALTIES` prints the median seconds of a run on a file of doubles;
 //! - `engine limit ROWS COLUMNS FOLDS PENALTIES` prints the seconds of the shape's plain limit;
+//! - `engine digits FOLDER` prints the correct digits on the sets of a folder, as `docs/engine.md` shows them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program for the developer")]
 
 use ndarray::Array2;
@@ -117,6 +118,44 @@ fn limit(n: usize, d: usize, n_folds: usize, n_penalties: usize) {
     println!("{} {rate} {syrk} {read} {factor}", syrk + read + factor);
 }
 
+/// Correct decimal digits (NIST's log relative error), 16 at most. A truth of zero is written as something tiny.
+fn digits(found: f64, truth: &serde_json::Value) -> f64 {
+    let truth: f64 = truth.as_str().unwrap().parse().unwrap();
+    let error = if truth.abs() < 1e-200 { found.abs() } else { ((found - truth) / truth).abs() };
+    if error == 0.0 { 16.0 } else { (-error.log10()).min(16.0) }
+}
+
+/// For each set of `FOLDER/truth.json` and each of its penalties: the least digits of a coefficient, and those of the
+/// leave-one-out mean squared error.
+fn digits_table(folder: &str) {
+    let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    let truth: serde_json::Value = serde_json::from_str(&read("truth.json")).unwrap();
+    for (name, set) in truth.as_object().unwrap() {
+        let table = ridgeline::table::read(&read(&format!("{name}.csv"))).unwrap();
+        let rows = Matrix::new(table.cells(), table.n_columns()).unwrap();
+        print!("| {name} |");
+        for fit in set["fits"].as_array().unwrap() {
+            let params = Params {
+                target: 0,
+                weight: None,
+                folds: Folds::Random { n_folds: table.n_rows(), seed: 0 },
+                fit_intercept: set["fit_intercept"].as_bool().unwrap(),
+                loss: Loss::Mean,
+                standardize: false,
+                penalties: Some(vec![fit["l2_coef"].as_f64().unwrap()]),
+            };
+            let params = params.check(table.n_rows(), table.n_columns()).unwrap();
+            let control = Control { n_threads: 0, stop: &AtomicBool::new(false), progress: &|_| () };
+            let report = cross_validate(&rows, &params, &control).unwrap();
+            let coef = table.columns()[1..].iter().zip(&report.coef);
+            let least = coef.map(|(column, found)| digits(*found, &fit["coef"][column])).fold(16.0, f64::min);
+            let least = least.min(digits(report.intercept, &fit["intercept"]));
+            print!(" {least:.1} / {:.1} |", digits(report.cv[0].mean_mse, &fit["loo_mean_mse"]));
+        }
+        println!();
+    }
+}
+
 /// A sum that is as fast as memory.
 fn lanes(values: &[f64]) -> f64 {
     let mut sums = [0.0; 16];
@@ -132,6 +171,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("measure") => measure(&args[1], number(2), number(3), number(4)),
         Some("limit") => limit(number(1), number(2), number(3), number(4)),
+        Some("digits") => digits_table(&args[1]),
         Some("times") => {
             for (name, n, d, folds, penalties) in SETS {
                 let values = data(n, d);
