@@ -172,10 +172,12 @@ impl Worker {
 
     /// Keeps a result. One that the database refuses would be refused in every further attempt: it ends in a failed model.
     fn complete(&mut self, job: &Job, trained: &Trained) -> anyhow::Result<bool> {
-        self.insist(|conn| queue::complete(conn, job, trained)).or_else(|error| {
-            log::error!("model {}: the result cannot be stored: {error:#}", job.id);
-            self.insist(|conn| queue::fail(conn, job, "the result cannot be stored; the worker's log has the cause"))
-        })
+        let error = match self.insist(|conn| queue::complete(conn, job, trained)) {
+            Err(error) if error.downcast_ref::<db::Error>().is_some_and(|error| !error.is_transient()) => error,
+            answered => return answered,
+        };
+        log::error!("model {}: the result cannot be stored: {error:#}", job.id);
+        self.insist(|conn| queue::fail(conn, job, "the result cannot be stored; the worker's log has the cause"))
     }
 
     /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.

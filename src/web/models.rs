@@ -99,21 +99,18 @@ impl ModelDocument {
 #[get("/model/<id>")]
 async fn get_model(id: &str, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
     let id = parse_id(id)?;
-    document(pool, id, move |conn| Ok(models::find(conn, id)?)).await
+    document(pool, id).await
 }
 
 #[post("/model/<id>/cancel")]
 async fn cancel_model(id: &str, pool: &State<Pool>) -> Result<(http::Status, RawJson<String>), ApiError> {
     let id = parse_id(id)?;
     let cancelled = pool.run(move |conn| Ok(queue::cancel(conn, id)?)).await?;
-    let found = pool.run(move |conn| Ok(models::find(conn, id)?)).await.map_err(|error| unless_absent(error, id))?;
-    if !cancelled {
-        return Err(ApiError::has_ended(format!(
-            "model {id} cannot be cancelled: its status is {}",
-            found.status.as_str()
-        )));
+    if cancelled {
+        return Ok((http::Status::Accepted, document(pool, id).await?));
     }
-    Ok((http::Status::Accepted, document(pool, id, move |_| Ok(found)).await?))
+    let found = pool.run(move |conn| Ok(models::find(conn, id)?)).await.map_err(|error| unless_absent(error, id))?;
+    Err(ApiError::has_ended(format!("model {id} cannot be cancelled: its status is {}", found.status.as_str())))
 }
 
 #[delete("/model/<id>")]
@@ -195,13 +192,10 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Filter, i64), ApiError> {
     Ok((filter, limit))
 }
 
-/// The document of the model `id` that `find` comes up with.
-async fn document<F>(pool: &Pool, id: i32, find: F) -> Result<RawJson<String>, ApiError>
-where
-    F: FnOnce(&mut PgConnection) -> Result<Model, db::Error> + Send + 'static,
-{
+/// The document of the model `id`.
+async fn document(pool: &Pool, id: i32) -> Result<RawJson<String>, ApiError> {
     let query = move |conn: &mut PgConnection| {
-        let model = find(conn)?;
+        let model = models::find(conn, id)?;
         let is_queued = model.status == Status::Queued;
         let position = is_queued.then(|| queue::position(conn, id)).transpose()?;
         Ok(ModelDocument::new(model, position))
