@@ -40,6 +40,12 @@ pub struct Config {
     pub train_limit: ByteUnit,
     /// Largest body of a prediction.
     pub predict_limit: ByteUnit,
+    /// Bytes that large bodies hold together while they are read and worked on.
+    pub uploads_limit: ByteUnit,
+    /// How long a body may go without a byte.
+    pub body_stall: Duration,
+    /// Bytes a second that a body must bring on average, after a start of `body_stall`.
+    pub body_rate: ByteUnit,
     /// What is logged.
     pub log_level: LevelFilter,
     /// The part that Rocket reads: address, port, shutdown and so on.
@@ -116,11 +122,13 @@ struct Keys {
     lease_seconds: u64,
     pool_size: u32,
     pool_timeout_seconds: u64,
+    body_stall_seconds: u64,
+    body_rate: ByteUnit,
     log_level: String,
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 9] = [
+const OWN_KEYS: [&str; 11] = [
     "database_url",
     "data_dir",
     "workers",
@@ -129,14 +137,18 @@ const OWN_KEYS: [&str; 9] = [
     "lease_seconds",
     "pool_size",
     "pool_timeout_seconds",
+    "body_stall_seconds",
+    "body_rate",
     "log_level",
 ];
 /// Keys that Rocket knows but that have no effect in this build: to accept `tls` and serve plain HTTP would be a trap.
 const UNUSED_ROCKET_KEYS: [&str; 4] = ["tls", "secret_key", "cli_colors", "temp_dir"];
-const LIMIT_NAMES: [&str; 2] = ["train", "predict"];
+const LIMIT_NAMES: [&str; 3] = ["train", "predict", "uploads"];
 const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
 /// Bodies are held in memory, a few times over.
 const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
+/// What large bodies hold together where nobody says otherwise, if no single one may be larger.
+const UPLOADS: ByteUnit = ByteUnit::Gibibyte(1);
 
 impl Config {
     /// Reads the configuration of this process's environment.
@@ -173,6 +185,16 @@ impl Config {
             "pool_timeout_seconds must be 1 to 60, but is {}",
             keys.pool_timeout_seconds
         );
+        ensure!(
+            (1..=3600).contains(&keys.body_stall_seconds),
+            "body_stall_seconds must be 1 to 3600, but is {}",
+            keys.body_stall_seconds
+        );
+        ensure!(
+            keys.body_rate > 0 && keys.body_rate <= ByteUnit::Gibibyte(1),
+            "body_rate must be 1 byte to 1 GiB (a second), but is {}",
+            keys.body_rate
+        );
         let log_level = keys.log_level.parse().with_context(|| {
             format!("log_level must be off, error, warn, info, debug or trace, but is {:?}", keys.log_level)
         })?;
@@ -184,6 +206,13 @@ impl Config {
             );
             Ok(limit)
         };
+        let (train_limit, predict_limit) = (limit("train")?, limit("predict")?);
+        let largest = train_limit.max(predict_limit);
+        let uploads_limit = keys.limits.get("uploads").unwrap_or(UPLOADS.max(largest));
+        ensure!(
+            uploads_limit >= largest,
+            "limits.uploads must be at least {largest}, the largest body that is taken, but is {uploads_limit}"
+        );
         let config = Self {
             database_url,
             data_dir,
@@ -192,8 +221,11 @@ impl Config {
             lease: Duration::from_secs(keys.lease_seconds),
             pool_size: keys.pool_size,
             pool_timeout: Duration::from_secs(keys.pool_timeout_seconds),
-            train_limit: limit("train")?,
-            predict_limit: limit("predict")?,
+            train_limit,
+            predict_limit,
+            uploads_limit,
+            body_stall: Duration::from_secs(keys.body_stall_seconds),
+            body_rate: keys.body_rate,
             log_level,
             rocket: for_rocket(figment, keys.async_threads)?,
         };
@@ -211,6 +243,8 @@ fn defaults() -> Figment {
         .merge(Serialized::default("lease_seconds", 30))
         .merge(Serialized::default("pool_size", 16))
         .merge(Serialized::default("pool_timeout_seconds", 5))
+        .merge(Serialized::default("body_stall_seconds", 30))
+        .merge(Serialized::default("body_rate", ByteUnit::Kibibyte(4)))
         .merge(Serialized::default("log_level", "info"))
         .merge(Serialized::default("ident", false))
         .merge(Serialized::default("limits", limits))

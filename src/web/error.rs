@@ -8,6 +8,7 @@
 //! | 400 | `bad_request` | the body is not what its content type says, or the request is not HTTP |
 //! | 404 | `not_found` | no such path, no such model |
 //! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
+//! | 408 | `timeout` | the body stalls or crawls |
 //! | 409 | `not_trained` | the model has no coefficients (yet, or for good) |
 //! | 409 | `has_ended` | the model has ended, and cannot be cancelled any more |
 //! | 413 | `too_large` | the body exceeds its limit |
@@ -15,6 +16,7 @@
 //! | 422 | `invalid` | understood but wrong: a field, a CSV cell, a parameter |
 //! | 500 | `internal` | a bug |
 //! | 503 | `unavailable` | the database is away or overloaded; `Retry-After` says when to come again |
+//! | 503 | `too_many_uploads` | large bodies of others take all the memory that they may; `Retry-After` as well |
 
 use anyhow::anyhow;
 use rocket::data::ByteUnit;
@@ -65,6 +67,11 @@ impl ApiError {
         Self::new(Status::NotFound, "not_found", message)
     }
 
+    /// 408: the body does not arrive.
+    pub(super) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(Status::RequestTimeout, "timeout", message)
+    }
+
     /// 409: the model is not trained.
     pub(super) fn not_trained(message: impl Into<String>) -> Self {
         Self::new(Status::Conflict, "not_trained", message)
@@ -96,6 +103,12 @@ impl ApiError {
         Self { cause: Some(cause), ..Self::new(Status::InternalServerError, "internal", INTERNAL) }
     }
 
+    /// 503: large bodies hold `limit` bytes already.
+    pub(super) fn too_many_uploads(limit: ByteUnit) -> Self {
+        let message = format!("large uploads take all of the {limit} that they may at the moment; try again soon");
+        Self::new(Status::ServiceUnavailable, "too_many_uploads", message)
+    }
+
     /// 503: it will pass.
     pub(super) fn unavailable(message: impl Into<String>, cause: anyhow::Error) -> Self {
         Self { cause: Some(cause), ..Self::new(Status::ServiceUnavailable, "unavailable", message) }
@@ -125,6 +138,12 @@ impl<'r> Responder<'r, 'static> for ApiError {
         response.set_header(Header::new(access_log::HEADER, RequestId::of(request).to_string()));
         if self.status == Status::ServiceUnavailable {
             response.set_header(Header::new("Retry-After", RETRY_AFTER.to_string()));
+        }
+        if self.status == Status::RequestTimeout {
+            response.set_header(Header::new("Connection", "close"));
+        }
+        if self.status == Status::UnsupportedMediaType {
+            response.set_header(Header::new("Accept-Encoding", "gzip"));
         }
         if self.status == Status::MethodNotAllowed {
             response.set_header(Header::new("Allow", AllowedMethods::of(request).to_string()));

@@ -15,14 +15,17 @@ use rocket::{Build, Rocket};
 
 use crate::config::Config;
 use crate::db::{self, Pool};
+use body::Uploads;
 use error::ApiError;
 
 /// The service, ready to be launched.
 pub fn rocket(config: Config, pool: Pool) -> Rocket<Build> {
     rocket::custom(config.rocket.clone())
+        .manage(Uploads::new(config.uploads_limit))
         .manage(config)
         .manage(pool)
         .attach(access_log::AccessLog)
+        .attach(body::release())
         .register("/", error::catchers())
         .mount("/", health::routes())
         .mount("/", train::routes())

@@ -3,12 +3,11 @@
 use std::fmt::Write;
 
 use ndarray::{ArrayView1, ArrayView2};
-use rocket::data::Data;
 use rocket::http::{Accept, ContentType, MediaType};
 use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, Body, Format};
+use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
 use super::models::{parse_id, unless_absent};
 use crate::config::Config;
@@ -36,17 +35,16 @@ struct Predictions {
     result: Vec<f64>,
 }
 
-#[post("/model/<id>/predict", data = "<data>")]
+#[post("/model/<id>/predict", data = "<body>")]
 async fn predict(
     id: &str,
-    data: Data<'_>,
-    format: Format<'_>,
+    body: RequestBody<'_>,
     accept: Option<&Accept>,
     config: &State<Config>,
     pool: &State<Pool>,
 ) -> Result<(ContentType, String), ApiError> {
     let id = parse_id(id)?;
-    let body = Body::read(data, format, config.predict_limit).await?;
+    let body = body.read(config.predict_limit, config).await?;
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
     let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
     let as_csv = accept.is_some_and(prefers_csv);

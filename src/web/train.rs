@@ -1,6 +1,5 @@
 //! `POST /train`: takes a CSV and parameters, checks both, and queues the job.
 
-use rocket::data::Data;
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::response::{self, Responder};
@@ -9,7 +8,7 @@ use rocket::{Request, Response, Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
-use super::body::{self, Body, Format};
+use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
 use crate::config::Config;
 use crate::db::{Pool, datasets};
@@ -61,15 +60,14 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
-#[post("/train", data = "<data>")]
+#[post("/train", data = "<body>")]
 async fn train(
-    data: Data<'_>,
-    format: Format<'_>,
+    body: RequestBody<'_>,
     uri: &Origin<'_>,
     config: &State<Config>,
     pool: &State<Pool>,
 ) -> Result<Accepted, ApiError> {
-    let body = Body::read(data, format, config.train_limit).await?;
+    let body = body.read(config.train_limit, config).await?;
     let query = query_parameters(uri)?;
     let job = super::on_blocking_thread(move || Job::read(body, query)).await?;
     let model_id = pool

@@ -4,12 +4,14 @@ mod client;
 mod database;
 mod folder;
 mod process;
+mod raw;
 mod service;
 
 pub(crate) use client::Reply;
 pub(crate) use database::{Database, Server};
 pub(crate) use folder::Folder;
 pub(crate) use process::{Process, ridgeline, wait_until};
+pub(crate) use raw::Raw;
 pub(crate) use service::{Service, Settings};
 
 use serde_json::{Value, json};

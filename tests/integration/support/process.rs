@@ -60,6 +60,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it has ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Everything that it has written so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
