@@ -32,6 +32,10 @@ pub struct Config {
     pub training_threads: usize,
     /// How long a worker is believed to be alive after its last sign of life.
     pub lease: Duration,
+    /// How long a worker trains one job before it is given up as failed.
+    pub training_limit: Duration,
+    /// Most jobs that wait in the queue.
+    pub queue_limit: u32,
     /// Most database connections that the API holds at once.
     pub pool_size: u32,
     /// How long a request waits for a database connection before it is answered with 503.
@@ -120,6 +124,8 @@ struct Keys {
     async_threads: Option<usize>,
     training_threads: usize,
     lease_seconds: u64,
+    training_limit_seconds: u64,
+    queue_limit: u32,
     pool_size: u32,
     pool_timeout_seconds: u64,
     body_stall_seconds: u64,
@@ -128,13 +134,15 @@ struct Keys {
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 11] = [
+const OWN_KEYS: [&str; 13] = [
     "database_url",
     "data_dir",
     "workers",
     "async_threads",
     "training_threads",
     "lease_seconds",
+    "training_limit_seconds",
+    "queue_limit",
     "pool_size",
     "pool_timeout_seconds",
     "body_stall_seconds",
@@ -173,6 +181,16 @@ impl Config {
             (1..=3600).contains(&keys.lease_seconds),
             "lease_seconds must be 1 to 3600, but is {}",
             keys.lease_seconds
+        );
+        ensure!(
+            (1..=2_592_000).contains(&keys.training_limit_seconds),
+            "training_limit_seconds must be 1 to 2592000 (30 days), but is {}",
+            keys.training_limit_seconds
+        );
+        ensure!(
+            (1..=10_000_000).contains(&keys.queue_limit),
+            "queue_limit must be 1 to 10000000, but is {}",
+            keys.queue_limit
         );
         ensure!(keys.workers <= 256, "workers must be at most 256, but is {}", keys.workers);
         ensure!(
@@ -219,6 +237,8 @@ impl Config {
             workers: keys.workers,
             training_threads: keys.training_threads,
             lease: Duration::from_secs(keys.lease_seconds),
+            training_limit: Duration::from_secs(keys.training_limit_seconds),
+            queue_limit: keys.queue_limit,
             pool_size: keys.pool_size,
             pool_timeout: Duration::from_secs(keys.pool_timeout_seconds),
             train_limit,
@@ -241,6 +261,8 @@ fn defaults() -> Figment {
         .merge(Serialized::default("workers", 1))
         .merge(Serialized::default("training_threads", 0))
         .merge(Serialized::default("lease_seconds", 30))
+        .merge(Serialized::default("training_limit_seconds", 86_400))
+        .merge(Serialized::default("queue_limit", 10_000))
         .merge(Serialized::default("pool_size", 16))
         .merge(Serialized::default("pool_timeout_seconds", 5))
         .merge(Serialized::default("body_stall_seconds", 30))

@@ -65,11 +65,64 @@ pub struct Rescued {
     pub status: Status,
 }
 
-/// Queues a job and announces it; the announcement goes out with the transaction's commit. Returns the model's id.
+/// Why a job was not queued.
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    /// As many jobs as allowed are waiting.
+    #[error("the queue is full")]
+    Full,
+    /// The database's own reason.
+    #[error("the job could not be stored")]
+    Query(#[from] diesel::result::Error),
+}
+
+/// Fails when `limit` jobs are waiting already: for whoever would store much before [`enqueue`] finds it out.
 ///
 /// # Errors
-/// Those of the database.
-pub fn enqueue(conn: &mut PgConnection, dataset_id: i32, name: Option<&str>, params: &Params) -> QueryResult<i32> {
+/// See [`EnqueueError`].
+pub fn check_room(conn: &mut PgConnection, limit: u32) -> Result<(), EnqueueError> {
+    if has_room(conn, limit.into())? { Ok(()) } else { Err(EnqueueError::Full) }
+}
+
+/// Whether fewer than `limit` jobs are waiting; counts no further than that.
+fn has_room(conn: &mut PgConnection, limit: i64) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        has_room: bool,
+    }
+    let query = "SELECT count(*) < $1 AS has_room
+                 FROM (SELECT FROM models WHERE status = 'queued' LIMIT $1) AS waiting";
+    Ok(sql_query(query).bind::<BigInt, _>(limit).get_result::<Answer>(conn)?.has_room)
+}
+
+/// More jobs than can be between their count and their commit at once: as long as so much room is left, nobody waits.
+const MOST_AT_ONCE: i64 = 1000;
+/// The advisory lock that lets one transaction at a time take the last places of the queue: "queue" in ASCII.
+const ROOM_LOCK: i64 = 0x71_75_65_75_65;
+
+/// Queues a job and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
+/// commit. Returns the model's id. Call it last in a transaction: where the queue is nearly full, others wait for the commit,
+/// so that two of them never take the same place.
+///
+/// Jobs that come back from a lost worker are queued all the same: `limit` is for new ones.
+///
+/// # Errors
+/// See [`EnqueueError`].
+pub fn enqueue(
+    conn: &mut PgConnection,
+    limit: u32,
+    dataset_id: i32,
+    name: Option<&str>,
+    params: &Params,
+) -> Result<i32, EnqueueError> {
+    let limit = i64::from(limit);
+    if !has_room(conn, (limit - MOST_AT_ONCE).max(0))? {
+        sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(ROOM_LOCK).execute(conn)?;
+        if !has_room(conn, limit)? {
+            return Err(EnqueueError::Full);
+        }
+    }
     let new = (models::dataset_id.eq(dataset_id), models::name.eq(name), models::params.eq(Json(params.clone())));
     let id = diesel::insert_into(models::table).values(new).returning(models::id).get_result(conn)?;
     announce(conn)?;

@@ -25,7 +25,7 @@ use crate::db::{self, datasets};
 use crate::queue::{self, Job};
 use crate::ridge::{Control, blas};
 use crate::training::{self, Trained, TrainingError};
-use heartbeat::Heartbeat;
+use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
 
 /// How long an idle worker goes without looking at the queue.
@@ -65,7 +65,8 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
     end_in_time(Arc::clone(&stop));
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
     db::limit_statements(&mut conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
-    let mut worker = Worker { url, lease: config.lease, n_threads: config.training_threads, stop, conn: Some(conn) };
+    let limits = Limits { lease: config.lease, training: config.training_limit };
+    let mut worker = Worker { url, limits, n_threads: config.training_threads, stop, conn: Some(conn) };
     log::info!("worker {} is ready", std::process::id());
     worker.work();
     log::info!("worker {} has stopped", std::process::id());
@@ -100,7 +101,7 @@ fn use_fast_kernels() -> anyhow::Result<()> {
 
 struct Worker {
     url: DatabaseUrl,
-    lease: Duration,
+    limits: Limits,
     n_threads: usize,
     stop: Arc<AtomicBool>,
     /// `None` after it broke, until it is needed again.
@@ -142,11 +143,11 @@ impl Worker {
             let (id, attempt, status) = (job.id, job.attempt, job.status.as_str());
             log::warn!("model {id}: its worker was lost in attempt {attempt}, the model is now {status}");
         }
-        let Some(job) = queue::claim(conn, self.lease)? else {
+        let Some(job) = queue::claim(conn, self.limits.lease)? else {
             return Ok(false);
         };
         let (id, started) = (job.id, Instant::now());
-        let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.lease, Arc::clone(&self.stop));
+        let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.limits, Arc::clone(&self.stop));
         let outcome = self.train(&job, &heartbeat);
         let lease_lost = heartbeat.end();
         let seconds = started.elapsed().as_secs_f64();
@@ -187,12 +188,15 @@ impl Worker {
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
         let control =
             Control { n_threads: self.n_threads, stop: heartbeat.stop(), progress: &|done| heartbeat.report(done) };
-        Ok(catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &table, &control))).unwrap_or_else(|_panic| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &table, &control)));
+        Ok(match (outcome, heartbeat.overdue()) {
+            (Ok(Err(TrainingError::Stopped)), Some(reason)) => Err(TrainingError::Refused(reason)),
+            (Ok(outcome), _) => outcome,
             // The panic hook has logged the cause.
-            Err(TrainingError::Refused(
+            (Err(_panic), _) => Err(TrainingError::Refused(
                 "an internal error ended the training; the worker's log has its cause".to_owned(),
-            ))
-        }))
+            )),
+        })
     }
 
     /// Repeats a query until the database answers, connecting anew where that helps.

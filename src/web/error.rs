@@ -16,6 +16,7 @@
 //! | 422 | `invalid` | understood but wrong: a field, a CSV cell, a parameter |
 //! | 500 | `internal` | a bug |
 //! | 503 | `unavailable` | the database is away or overloaded; `Retry-After` says when to come again |
+//! | 503 | `queue_full` | as many trainings as allowed are waiting; `Retry-After` as well |
 //! | 503 | `too_many_uploads` | large bodies of others take all the memory that they may; `Retry-After` as well |
 
 use anyhow::anyhow;
@@ -107,6 +108,12 @@ impl ApiError {
     pub(super) fn too_many_uploads(limit: ByteUnit) -> Self {
         let message = format!("large uploads take all of the {limit} that they may at the moment; try again soon");
         Self::new(Status::ServiceUnavailable, "too_many_uploads", message)
+    }
+
+    /// 503: `limit` jobs are waiting already.
+    pub(super) fn queue_full(limit: u32) -> Self {
+        let message = format!("the queue is full: {limit} trainings are waiting; try again later");
+        Self::new(Status::ServiceUnavailable, "queue_full", message)
     }
 
     /// 503: it will pass.

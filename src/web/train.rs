@@ -12,7 +12,7 @@ use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
 use crate::config::Config;
 use crate::db::{Pool, datasets};
-use crate::queue;
+use crate::queue::{self, EnqueueError};
 use crate::table::{self, Table, line_of_row};
 use crate::training::{self, Loss, Params};
 
@@ -70,14 +70,20 @@ async fn train(
     let body = body.read(config.train_limit, config).await?;
     let query = query_parameters(uri)?;
     let job = super::on_blocking_thread(move || Job::read(body, query)).await?;
-    let model_id = pool
-        .run(move |conn| {
-            conn.build_transaction().run(|conn| {
-                let dataset_id = datasets::insert(conn, &job.table)?;
-                Ok(queue::enqueue(conn, dataset_id, job.name.as_deref(), &job.params)?)
-            })
-        })
-        .await?;
+    let limit = config.queue_limit;
+    let queued = pool.run(move |conn| {
+        let queued = conn.build_transaction().run(|conn| {
+            queue::check_room(conn, limit)?;
+            let dataset_id = datasets::insert(conn, &job.table)?;
+            queue::enqueue(conn, limit, dataset_id, job.name.as_deref(), &job.params)
+        });
+        match queued {
+            Ok(model_id) => Ok(Some(model_id)),
+            Err(EnqueueError::Full) => Ok(None),
+            Err(EnqueueError::Query(error)) => Err(error.into()),
+        }
+    });
+    let model_id = queued.await?.ok_or_else(|| ApiError::queue_full(limit))?;
     Ok(Accepted { model_id })
 }
 

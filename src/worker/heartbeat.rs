@@ -1,4 +1,5 @@
-//! The heartbeat: renews a job's lease while the job is trained, carries its progress, and learns that it was lost.
+//! The heartbeat: renews a job's lease while the job is trained, carries its progress, learns that it was lost, and stops a
+//! training that takes too long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,9 +20,22 @@ const TICK: Duration = Duration::from_millis(20);
 /// that failed is repeated.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a training that has taken too long may take to stop before the process is ended.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a worker may own a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Without a sign of life.
+    pub(super) lease: Duration,
+    /// In all.
+    pub(super) training: Duration,
+}
+
 /// The heartbeat of one job, on a thread and a connection of its own.
 pub(super) struct Heartbeat {
     shared: Arc<Shared>,
+    limits: Limits,
     /// Dropping it ends the thread.
     end: Sender<()>,
     thread: JoinHandle<()>,
@@ -33,23 +47,30 @@ struct Shared {
     /// Set when the training had better stop: the worker was told to, or the lease is lost.
     stop: AtomicBool,
     lost: AtomicBool,
+    /// Set when the training has taken longer than it may.
+    overdue: AtomicBool,
     /// The bits of an `f64` from 0 to 1.
     progress: AtomicU64,
 }
 
 impl Heartbeat {
     /// Begins to renew `job`'s lease, at least three times as often as it would run out.
-    pub(super) fn start(url: DatabaseUrl, job: Job, lease: Duration, worker_stop: Arc<AtomicBool>) -> Self {
+    pub(super) fn start(url: DatabaseUrl, job: Job, limits: Limits, worker_stop: Arc<AtomicBool>) -> Self {
         let shared = Arc::new(Shared::default());
         let (end, ended) = mpsc::channel();
-        let beat = Beat { url, job, lease, worker_stop, shared: Arc::clone(&shared), conn: None };
+        let beat = Beat { url, job, limits, worker_stop, shared: Arc::clone(&shared), conn: None };
         let thread = thread::spawn(move || beat.run(&ended));
-        Self { shared, end, thread }
+        Self { shared, limits, end, thread }
     }
 
     /// The flag on which the training has to stop.
     pub(super) fn stop(&self) -> &AtomicBool {
         &self.shared.stop
+    }
+
+    /// Why the training has to be given up for good, if it has taken longer than it may.
+    pub(super) fn overdue(&self) -> Option<String> {
+        self.shared.overdue.load(Ordering::Relaxed).then(|| overdue_message(self.limits.training))
     }
 
     /// Says how far the training is, 0 to 1.
@@ -70,7 +91,7 @@ impl Heartbeat {
 struct Beat {
     url: DatabaseUrl,
     job: Job,
-    lease: Duration,
+    limits: Limits,
     worker_stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
     /// Made when the first renewal is due: most jobs are over before.
@@ -79,8 +100,9 @@ struct Beat {
 
 impl Beat {
     fn run(mut self, ended: &mpsc::Receiver<()>) {
-        let interval = INTERVAL.min(self.lease / 3);
-        let mut next = Instant::now() + interval;
+        let interval = INTERVAL.min(self.limits.lease / 3);
+        let began = Instant::now();
+        let mut next = began + interval;
         let mut told_to_stop = None;
         while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             if self.worker_stop.load(Ordering::Relaxed) {
@@ -89,8 +111,16 @@ impl Beat {
                     self.abandon();
                 }
             }
+            let late = began.elapsed().saturating_sub(self.limits.training);
+            if late > Duration::ZERO {
+                self.shared.overdue.store(true, Ordering::Relaxed);
+                self.shared.stop.store(true, Ordering::Relaxed);
+            }
             if Instant::now() < next {
                 continue;
+            }
+            if late > STOP_LIMIT {
+                self.fail_overdue();
             }
             next = Instant::now() + interval;
             match self.renew() {
@@ -111,7 +141,24 @@ impl Beat {
     fn renew(&mut self) -> anyhow::Result<bool> {
         let progress = f64::from_bits(self.shared.progress.load(Ordering::Relaxed));
         let conn = connected(&mut self.conn, &self.url)?;
-        Ok(queue::renew(conn, &self.job, self.lease, progress)?)
+        Ok(queue::renew(conn, &self.job, self.limits.lease, progress)?)
+    }
+
+    /// Fails the job and ends the process: the training has not seen the stop flag in time. Returns if the database does not
+    /// answer: the job must not be left to its lease, because another worker would do no better.
+    fn fail_overdue(&mut self) {
+        let reason = overdue_message(self.limits.training);
+        let failed = connected(&mut self.conn, &self.url).and_then(|conn| Ok(queue::fail(conn, &self.job, &reason)?));
+        match failed {
+            Ok(_kept) => {
+                log::warn!("model {}: failed: {reason}; the training did not stop, the worker ends", self.job.id);
+                std::process::exit(1)
+            }
+            Err(error) => {
+                log::warn!("model {}: {reason}, but that could not be stored, tries again: {error:#}", self.job.id);
+                self.conn = None;
+            }
+        }
     }
 
     /// Hands the job back and ends the process: the training has not seen the stop flag in time, and nobody waits longer.
@@ -127,4 +174,8 @@ impl Beat {
         }
         std::process::exit(0)
     }
+}
+
+fn overdue_message(limit: Duration) -> String {
+    format!("the training took longer than {} s, the limit that training_limit_seconds sets", limit.as_secs())
 }

@@ -50,6 +50,8 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_LIMITS", "{train=\"1 GiB\", uploads=\"1 MiB\"}", "limits.uploads"),
         ("ROCKET_BODY_STALL_SECONDS", "0", "body_stall_seconds"),
         ("ROCKET_BODY_RATE", "0", "body_rate"),
+        ("ROCKET_QUEUE_LIMIT", "0", "queue_limit"),
+        ("ROCKET_TRAINING_LIMIT_SECONDS", "0", "training_limit_seconds"),
         ("ROCKET_SHUTDOWN", "{graec=1}", "shutdown.graec"),
         ("ROCKET_MAX_BLOCKING", "0", "max_blocking"),
         ("ROCKET_ASYNC_THREADS", "100000", "async_threads"),

@@ -11,6 +11,7 @@ mod contract;
 mod database;
 mod engine;
 mod faults;
+mod limits;
 mod load;
 mod manage;
 mod model;
