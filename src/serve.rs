@@ -85,7 +85,7 @@ async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the path of this program is unknown")?;
     let workers = Arc::new(Mutex::new(None));
     let started = Arc::clone(&workers);
-    let rocket = web::rocket(config, pool).attach(AdHoc::on_liftoff("workers", move |rocket| {
+    let rocket = web::rocket(config, pool)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
         Box::pin(async move {
             let (address, port) = (rocket.config().address, rocket.config().port);
             log::info!("listening on http://{}", std::net::SocketAddr::new(address, port));

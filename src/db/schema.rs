@@ -18,6 +18,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    job_statistics (event, at_most) {
+        event -> Text,
+        at_most -> Float8,
+        jobs -> Int8,
+        seconds -> Float8,
+    }
+}
+
+diesel::table! {
     models (id) {
         id -> Int4,
         dataset_id -> Int4,
@@ -43,4 +52,4 @@ diesel::table! {
 diesel::joinable!(dataset_chunks -> datasets (dataset_id));
 diesel::joinable!(models -> datasets (dataset_id));
 
-diesel::allow_tables_to_appear_in_same_query!(dataset_chunks, datasets, models,);
+diesel::allow_tables_to_appear_in_same_query!(dataset_chunks, datasets, job_statistics, models,);

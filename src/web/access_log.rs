@@ -1,7 +1,7 @@
 //! An id for every request, in its reply and in the log, and a line in the log for every reply.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
@@ -38,11 +38,18 @@ fn is_decent(id: &str) -> bool {
 /// Sets the `X-Request-Id` of replies and writes the access log.
 pub(super) struct AccessLog;
 
-struct Arrival(Instant);
+/// When a request's head was read.
+pub(super) struct Arrival(Instant);
 
 impl Arrival {
-    fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+    /// That of `request`.
+    pub(super) fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(|| Self(Instant::now()))
+    }
+
+    /// How long ago it was.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -60,7 +67,7 @@ impl Fairing for AccessLog {
         let id = RequestId::of(request);
         response.set_header(Header::new(HEADER, id.to_string()));
         let path: String = request.uri().path().as_str().chars().take(200).collect();
-        let milliseconds = Arrival::of(request).0.elapsed().as_secs_f64() * 1e3;
+        let milliseconds = Arrival::of(request).elapsed().as_secs_f64() * 1e3;
         let (method, status) = (request.method(), response.status().code);
         log::info!("request {id}: {method} {path} {status} in {milliseconds:.1} ms");
     }

@@ -31,6 +31,14 @@ pub(super) enum Body {
     Csv(String),
 }
 
+impl Body {
+    /// Its size, decoded.
+    pub(super) fn n_bytes(&self) -> usize {
+        let (Self::Json(text) | Self::Csv(text)) = self;
+        text.len()
+    }
+}
+
 /// The types of bodies that are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {

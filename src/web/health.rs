@@ -34,6 +34,7 @@ fn index() -> Json<Index> {
         ("POST /model/{id}/predict", "predictions for the rows of a CSV"),
         ("GET /health/live", "the process is up"),
         ("GET /health/ready", "the database is reachable and its migrations are current"),
+        ("GET /metrics", "figures for Prometheus"),
     ]);
     Json(Index { service: "ridgeline", version: env!("CARGO_PKG_VERSION"), calls })
 }

@@ -6,31 +6,42 @@ mod access_log;
 mod body;
 mod error;
 mod health;
+mod metrics;
 mod models;
 mod predict;
 mod routing;
 mod train;
 
+use anyhow::Context;
 use rocket::{Build, Rocket};
 
 use crate::config::Config;
 use crate::db::{self, Pool};
 use body::Uploads;
 use error::ApiError;
+use metrics::{Metrics, RequestMetrics};
 
 /// The service, ready to be launched.
-pub fn rocket(config: Config, pool: Pool) -> Rocket<Build> {
-    rocket::custom(config.rocket.clone())
+///
+/// # Errors
+/// When the metrics cannot be set up.
+pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
+    let metrics = Metrics::new().context("the metrics cannot be set up")?;
+    let rocket = rocket::custom(config.rocket.clone())
         .manage(Uploads::new(config.uploads_limit))
         .manage(config)
         .manage(pool)
+        .manage(metrics.clone())
         .attach(access_log::AccessLog)
         .attach(body::release())
+        .attach(RequestMetrics(metrics))
         .register("/", error::catchers())
         .mount("/", health::routes())
         .mount("/", train::routes())
         .mount("/", models::routes())
         .mount("/", predict::routes())
+        .mount("/", metrics::routes());
+    Ok(rocket)
 }
 
 /// Runs what takes long where it keeps no other request waiting.
@@ -64,7 +75,7 @@ mod tests {
         let config = Config::from_sources(Figment::new()).unwrap();
         let url = DatabaseUrl::parse("postgres:///unused").unwrap();
         let pool = Pool::new(&url, 1, Duration::from_millis(1));
-        let client = Client::tracked(rocket(config, pool).mount("/", routes![panics])).unwrap();
+        let client = Client::tracked(rocket(config, pool).unwrap().mount("/", routes![panics])).unwrap();
         let response = client.get("/panic").dispatch();
         assert_eq!(response.status(), Status::InternalServerError);
         assert!(response.headers().get_one("X-Request-Id").is_some());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
+use super::metrics::{Metrics, Purpose};
 use super::models::{parse_id, unless_absent};
 use crate::config::Config;
 use crate::db::Pool;
@@ -42,14 +43,18 @@ async fn predict(
     accept: Option<&Accept>,
     config: &State<Config>,
     pool: &State<Pool>,
+    metrics: &State<Metrics>,
 ) -> Result<(ContentType, String), ApiError> {
     let id = parse_id(id)?;
     let body = body.read(config.predict_limit, config).await?;
+    let metrics = metrics.inner().clone();
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
     let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
     let as_csv = accept.is_some_and(prefers_csv);
     super::on_blocking_thread(move || {
+        let n_bytes = body.n_bytes();
         let result = predictions(&model, &csv_of(body, id)?)?;
+        metrics.received(Purpose::Prediction, n_bytes, result.len());
         // Millions of numbers take their time to print: not on a thread that others wait for.
         if as_csv {
             return Ok((ContentType::CSV, to_csv(&result)));

@@ -10,6 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
+use super::metrics::{Metrics, Purpose};
 use crate::config::Config;
 use crate::db::{Pool, datasets};
 use crate::queue::{self, EnqueueError};
@@ -66,10 +67,13 @@ async fn train(
     uri: &Origin<'_>,
     config: &State<Config>,
     pool: &State<Pool>,
+    metrics: &State<Metrics>,
 ) -> Result<Accepted, ApiError> {
     let body = body.read(config.train_limit, config).await?;
+    let n_bytes = body.n_bytes();
     let query = query_parameters(uri)?;
     let job = super::on_blocking_thread(move || Job::read(body, query)).await?;
+    let n_rows = job.table.n_rows();
     let limit = config.queue_limit;
     let queued = pool.run(move |conn| {
         let queued = conn.build_transaction().run(|conn| {
@@ -84,6 +88,7 @@ async fn train(
         }
     });
     let model_id = queued.await?.ok_or_else(|| ApiError::queue_full(limit))?;
+    metrics.received(Purpose::Training, n_bytes, n_rows);
     Ok(Accepted { model_id })
 }
 

@@ -14,6 +14,7 @@ mod faults;
 mod limits;
 mod load;
 mod manage;
+mod metrics;
 mod model;
 mod postman;
 mod predict;
