@@ -6,6 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`config`] | one typed configuration for both roles |
+//! | [`key`] | API keys, and the command that makes them |
 //! | [`logging`] | one line an event, to standard output |
 //! | [`postgres`] | the private PostgreSQL for when none is configured |
 //! | [`db`] | connections, migrations, tables |
@@ -22,6 +23,7 @@ extern crate openblas_src as _;
 
 pub mod config;
 pub mod db;
+pub mod key;
 pub mod logging;
 pub mod postgres;
 pub mod queue;

@@ -1,4 +1,4 @@
-//! Logging to standard output: one line an event, with time, level and target.
+//! Logging: one line an event, with time, level and target. To standard output, except where a command's result goes there.
 //!
 //! The logger must stand before Rocket is built, because Rocket installs its own where it finds none.
 
@@ -8,11 +8,20 @@ use std::panic;
 use chrono::{SecondsFormat, Utc};
 use log::{LevelFilter, SetLoggerError};
 
+/// Where the log goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Stream {
+    /// Of the processes that serve and train.
+    StandardOutput,
+    /// Of the commands, whose result is on standard output.
+    StandardError,
+}
+
 /// Installs the logger and sends panics through it. [`set_level`] narrows it once the configuration is known.
 ///
 /// # Errors
 /// When a logger is installed already.
-pub fn init() -> Result<(), SetLoggerError> {
+pub fn init(stream: Stream) -> Result<(), SetLoggerError> {
     fern::Dispatch::new()
         .format(|out, message, record| {
             let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -24,7 +33,7 @@ pub fn init() -> Result<(), SetLoggerError> {
         .level_for("rocket", LevelFilter::Warn)
         .level_for("rocket::launch", LevelFilter::Error)
         .filter(|record| !record.target().starts_with("rocket::server") && !record.target().ends_with("::_"))
-        .chain(fern::Output::writer(Box::new(StandardOutput), "\n"))
+        .chain(fern::Output::writer(Box::new(stream), "\n"))
         .apply()?;
     panic::set_hook(Box::new(|info| log::error!(target: "panic", "{info}")));
     set_level(LevelFilter::Info);
@@ -39,18 +48,21 @@ fn escaped(character: char) -> impl Iterator<Item = char> {
     escape.into_iter().flatten().chain(plain)
 }
 
-/// Standard output; a line that cannot be written is dropped. A full disk must not end the service, and there is nowhere
-/// to complain.
-struct StandardOutput;
-
-impl Write for StandardOutput {
+/// A line that cannot be written is dropped. A full disk must not end the service, and there is nowhere to complain.
+impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _dropped = io::stdout().lock().write_all(bytes);
+        let _dropped = match self {
+            Self::StandardOutput => io::stdout().lock().write_all(bytes),
+            Self::StandardError => io::stderr().lock().write_all(bytes),
+        };
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let _dropped = io::stdout().lock().flush();
+        let _dropped = match self {
+            Self::StandardOutput => io::stdout().lock().flush(),
+            Self::StandardError => io::stderr().lock().flush(),
+        };
         Ok(())
     }
 }

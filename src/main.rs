@@ -1,15 +1,18 @@
-//! The command line: `serve` (the default) or `worker`.
+//! The command line: `serve` (the default), `worker` or `key`.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ridgeline::config::Config;
-use ridgeline::{logging, serve, worker};
+use ridgeline::logging::{self, Stream};
+use ridgeline::{key, serve, worker};
 
 /// Trains ridge regression behind a REST API and picks the penalty by cross-validation.
 ///
 /// Configuration comes from Rocket.toml in the current folder (or the file that ROCKET_CONFIG names), DATABASE_URL and
-/// ROCKET_* variables; Rocket.toml.example explains every key. The log goes to standard output.
+/// ROCKET_* variables; Rocket.toml.example explains every key. The log goes to standard output, that of `key` to standard
+/// error.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -27,15 +30,30 @@ enum Command {
         #[arg(long)]
         stop_with_stdin: bool,
     },
+    /// Add, list, rotate and revoke the API keys; works beside a running service and without one
+    Key {
+        #[command(subcommand)]
+        command: key::command::Command,
+    },
+}
+
+impl Command {
+    /// Where the log goes.
+    fn log_stream(&self) -> Stream {
+        match self {
+            Self::Serve | Self::Worker { .. } => Stream::StandardOutput,
+            Self::Key { .. } => Stream::StandardError,
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let command = Arguments::parse().command.unwrap_or(Command::Serve);
     // Without a logger there is nowhere to say why.
-    if logging::init().is_err() {
+    if logging::init(command.log_stream()).is_err() {
         return ExitCode::FAILURE;
     }
-    match run(arguments.command.unwrap_or(Command::Serve)) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
@@ -53,5 +71,6 @@ fn run(command: Command) -> anyhow::Result<()> {
             let url = serve::database_to_join(&config)?;
             worker::run(&config, url, stop_with_stdin)
         }
+        Command::Key { command } => key::command::run(&config, &command, &mut io::stdout().lock()),
     }
 }

@@ -17,7 +17,8 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Jsonb, Text};
 use diesel_json::Json;
 
-use crate::db::models::Status;
+use crate::db::clock_timestamp;
+use crate::db::models::{self as rows, Status};
 use crate::db::schema::models;
 use crate::training::{Params, Trained};
 
@@ -25,11 +26,6 @@ use crate::training::{Params, Trained};
 pub const CHANNEL: &str = "ridgeline_jobs";
 /// So many workers may be lost over one job before it is given up: the job may be what kills them.
 pub const MAX_ATTEMPTS: i32 = 3;
-
-diesel::define_sql_function! {
-    /// The time of the database's clock now, not when the transaction began.
-    fn clock_timestamp() -> diesel::sql_types::Timestamptz;
-}
 
 /// A job that a worker has claimed.
 #[derive(Debug, Clone, QueryableByName)]
@@ -101,7 +97,7 @@ const MOST_AT_ONCE: i64 = 1000;
 /// The advisory lock that lets one transaction at a time take the last places of the queue: "queue" in ASCII.
 const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 
-/// Queues a job and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
+/// Queues a job of `owner` and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
 /// commit. Returns the model's id. Call it last in a transaction: where the queue is nearly full, others wait for the commit,
 /// so that two of them never take the same place.
 ///
@@ -112,6 +108,7 @@ const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 pub fn enqueue(
     conn: &mut PgConnection,
     limit: u32,
+    owner: Option<i32>,
     dataset_id: i32,
     name: Option<&str>,
     params: &Params,
@@ -123,7 +120,12 @@ pub fn enqueue(
             return Err(EnqueueError::Full);
         }
     }
-    let new = (models::dataset_id.eq(dataset_id), models::name.eq(name), models::params.eq(Json(params.clone())));
+    let new = (
+        models::owner.eq(owner),
+        models::dataset_id.eq(dataset_id),
+        models::name.eq(name),
+        models::params.eq(Json(params.clone())),
+    );
     let id = diesel::insert_into(models::table).values(new).returning(models::id).get_result(conn)?;
     announce(conn)?;
     Ok(id)
@@ -207,13 +209,14 @@ pub fn fail(conn: &mut PgConnection, job: &Job, reason: &str) -> QueryResult<boo
     Ok(updated == 1)
 }
 
-/// Withdraws a job that has not ended; `false`: it has, or does not exist. A worker that trains it learns of it by its
-/// next heartbeat.
+/// Withdraws a job of `owner` that has not ended; `false`: it has, or does not exist. A worker that trains it learns of it
+/// by its next heartbeat.
 ///
 /// # Errors
 /// Those of the database.
-pub fn cancel(conn: &mut PgConnection, id: i32) -> QueryResult<bool> {
-    let open = models::table.find(id).filter(models::status.eq_any([Status::Queued, Status::Training]));
+pub fn cancel(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<bool> {
+    let is_open = models::status.eq_any([Status::Queued, Status::Training]);
+    let open = models::table.filter(rows::owned_by(owner, id)).filter(is_open);
     let updated = diesel::update(open)
         .set((models::status.eq(Status::Cancelled), models::finished_at.eq(clock_timestamp().nullable()), no_lease()))
         .execute(conn)?;
@@ -275,7 +278,7 @@ pub fn rescue(conn: &mut PgConnection) -> QueryResult<Vec<Rescued>> {
     .get_results(conn)
 }
 
-/// How many jobs will be claimed up to and including this one: 1 is the next.
+/// How many jobs, whosever they are, will be claimed up to and including this one: 1 is the next.
 ///
 /// # Errors
 /// Those of the database.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use diesel::pg::PgConnection;
 use rocket::fairing::AdHoc;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use crate::config::{Config, DatabaseUrl};
-use crate::db::{self, Pool};
+use crate::db::{self, Pool, keys};
 use crate::postgres::{self, Keep, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
@@ -31,7 +32,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     blas::use_one_thread();
     // Held until everything that uses it has ended.
     let (url, _private) = database(&config)?;
-    drop(db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?);
+    let mut conn = db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?;
+    check_access(&config, &mut conn)?;
+    drop(conn);
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
     let runtime = runtime(&config)?;
     let result = runtime.block_on(launch(config, pool));
@@ -60,6 +63,37 @@ fn database(config: &Config) -> anyhow::Result<(DatabaseUrl, Option<PrivatePostg
     let settings = Settings { data_dir: config.data_dir.clone(), keep: Keep::Durable };
     let private = PrivatePostgres::start(&settings).context("the private PostgreSQL (data_dir)")?;
     Ok((DatabaseUrl::parse(private.url())?, Some(private)))
+}
+
+/// The configured database, or else the private one: joined if it is running, else started.
+///
+/// # Errors
+/// When neither can be had.
+pub fn database_for_command(config: &Config) -> anyhow::Result<(DatabaseUrl, Option<PrivatePostgres>)> {
+    if config.database_url.is_none()
+        && let Some(url) = postgres::running_url(&config.data_dir)?
+    {
+        return Ok((DatabaseUrl::parse(&url)?, None));
+    }
+    database(config)
+}
+
+/// Refuses to serve anybody but this machine while there is no API key, and says who may call.
+fn check_access(config: &Config, conn: &mut PgConnection) -> anyhow::Result<()> {
+    let address = config.rocket.address;
+    if keys::any(conn)? {
+        log::info!("API keys are in use: calls need one, except /health/* and /");
+        return Ok(());
+    }
+    ensure!(
+        address.is_loopback(),
+        "address is {address}, but there is no API key, so that everybody who reaches it could use the service: make a \
+         key first (ridgeline key add NAME), or serve this machine alone (address = \"127.0.0.1\")"
+    );
+    log::info!(
+        "there is no API key: everybody on this machine may call, and nobody else; `ridgeline key add NAME` makes one"
+    );
+    Ok(())
 }
 
 /// The database that a worker joins: the configured one, or the private one that a `ridgeline serve` runs.

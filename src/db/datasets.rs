@@ -13,6 +13,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 #[derive(Insertable)]
 #[diesel(table_name = datasets)]
 struct NewDataset<'a> {
+    owner: Option<i32>,
     column_names: Json<&'a [String]>,
     n_rows: i64,
 }
@@ -25,12 +26,12 @@ struct NewChunk<'a> {
     cells: &'a [u8],
 }
 
-/// Stores `table` and returns the dataset's id. Call it in a transaction: a dataset without its rows must not be seen.
+/// Stores `table` for `owner` and returns the dataset's id. Call it in a transaction: a dataset without its rows must not be seen.
 ///
 /// # Errors
 /// Those of the database.
-pub fn insert(conn: &mut PgConnection, table: &Table) -> QueryResult<i32> {
-    let new = NewDataset { column_names: Json(table.columns()), n_rows: table.n_rows() as i64 };
+pub fn insert(conn: &mut PgConnection, owner: Option<i32>, table: &Table) -> QueryResult<i32> {
+    let new = NewDataset { owner, column_names: Json(table.columns()), n_rows: table.n_rows() as i64 };
     let dataset_id = diesel::insert_into(datasets::table).values(&new).returning(datasets::id).get_result(conn)?;
     let cells_per_chunk = (CHUNK_BYTES / 8 / table.n_columns()).max(1) * table.n_columns();
     for (position, chunk) in (0..).zip(table.cells().chunks(cells_per_chunk)) {

@@ -129,6 +129,8 @@ pub struct Summary {
 /// Which models a list shows.
 #[derive(Debug, Default)]
 pub struct Filter {
+    /// Those of this key; `None`: those that were made while there were no keys.
+    pub owner: Option<i32>,
     /// Those numbered below this.
     pub before: Option<i32>,
     /// Those in this state.
@@ -143,6 +145,11 @@ pub struct Filter {
 /// Those of the database.
 pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<Vec<Summary>> {
     let mut query = Summary::query().order(models::id.desc()).limit(most).into_boxed();
+    // Not the comparison of `owned_by`, which no index serves.
+    query = match filter.owner {
+        Some(owner) => query.filter(models::owner.eq(owner)),
+        None => query.filter(models::owner.is_null()),
+    };
     if let Some(before) = filter.before {
         query = query.filter(models::id.lt(before));
     }
@@ -155,30 +162,37 @@ pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<
     query.load(conn)
 }
 
-/// Deletes a model, and its dataset if no other model uses it. A worker that trains it drops its result. Call it in a
-/// transaction.
+/// The model `id`, if it belongs to `owner`.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(crate) fn owned_by(owner: Option<i32>, id: i32) -> _ {
+    models::id.eq(id).and(models::owner.is_not_distinct_from(owner))
+}
+
+/// Deletes a model of `owner`, and its dataset if no other model uses it. A worker that trains it drops its result. Call
+/// it in a transaction.
 ///
 /// # Errors
 /// [`diesel::result::Error::NotFound`] when there is none.
-pub fn delete(conn: &mut PgConnection, id: i32) -> QueryResult<()> {
-    let dataset_id: i32 = diesel::delete(models::table.find(id)).returning(models::dataset_id).get_result(conn)?;
+pub fn delete(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<()> {
+    let model = models::table.filter(owned_by(owner, id));
+    let dataset_id: i32 = diesel::delete(model).returning(models::dataset_id).get_result(conn)?;
     let used = diesel::dsl::exists(models::table.filter(models::dataset_id.eq(dataset_id)));
     diesel::delete(datasets::table.find(dataset_id).filter(diesel::dsl::not(used))).execute(conn)?;
     Ok(())
 }
 
-/// Finds a model by its id.
+/// Finds a model of `owner` by its id.
 ///
 /// # Errors
 /// [`diesel::result::Error::NotFound`] when there is none.
-pub fn find(conn: &mut PgConnection, id: i32) -> QueryResult<Model> {
-    Model::query().filter(models::id.eq(id)).first(conn)
+pub fn find(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Model> {
+    Model::query().filter(owned_by(owner, id)).first(conn)
 }
 
-/// Finds what a prediction needs of a model.
+/// Finds what a prediction needs of a model of `owner`.
 ///
 /// # Errors
 /// [`diesel::result::Error::NotFound`] when there is none.
-pub fn find_predictor(conn: &mut PgConnection, id: i32) -> QueryResult<Predictor> {
-    Predictor::query().filter(models::id.eq(id)).first(conn)
+pub fn find_predictor(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Predictor> {
+    Predictor::query().filter(owned_by(owner, id)).first(conn)
 }

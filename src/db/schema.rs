@@ -1,6 +1,17 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    api_keys (id) {
+        id -> Int4,
+        name -> Text,
+        hash -> Bytea,
+        created_at -> Timestamptz,
+        last_used_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     dataset_chunks (dataset_id, position) {
         dataset_id -> Int4,
         position -> Int4,
@@ -14,6 +25,7 @@ diesel::table! {
         created_at -> Timestamptz,
         column_names -> Jsonb,
         n_rows -> Int8,
+        owner -> Nullable<Int4>,
     }
 }
 
@@ -46,10 +58,13 @@ diesel::table! {
         metrics -> Nullable<Jsonb>,
         warnings -> Jsonb,
         error -> Nullable<Text>,
+        owner -> Nullable<Int4>,
     }
 }
 
 diesel::joinable!(dataset_chunks -> datasets (dataset_id));
+diesel::joinable!(datasets -> api_keys (owner));
+diesel::joinable!(models -> api_keys (owner));
 diesel::joinable!(models -> datasets (dataset_id));
 
-diesel::allow_tables_to_appear_in_same_query!(dataset_chunks, datasets, job_statistics, models,);
+diesel::allow_tables_to_appear_in_same_query!(api_keys, dataset_chunks, datasets, job_statistics, models,);

@@ -121,6 +121,12 @@ impl<'r> RequestBody<'r> {
         }
     }
 
+    /// Reads what there is, within reason, and hands back `error`: a client that is still sending would not see the reply.
+    pub(super) async fn refuse(self, error: ApiError) -> ApiError {
+        stream::drain(&mut self.data.open(stream::DRAINED)).await;
+        error
+    }
+
     /// All that is to be known before the first byte.
     fn check(&self, limit: ByteUnit) -> Result<(Format, Coding), ApiError> {
         let (coding, format) = (self.coding()?, self.format()?);

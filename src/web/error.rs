@@ -6,6 +6,7 @@
 //! | status | code | when |
 //! |---|---|---|
 //! | 400 | `bad_request` | the body is not what its content type says, or the request is not HTTP |
+//! | 401 | `unauthorized` | an API key is needed, and the request has none or one that is not known |
 //! | 404 | `not_found` | no such path, no such model |
 //! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
 //! | 408 | `timeout` | the body stalls or crawls |
@@ -19,10 +20,12 @@
 //! | 503 | `queue_full` | as many trainings as allowed are waiting; `Retry-After` as well |
 //! | 503 | `too_many_uploads` | large bodies of others take all the memory that they may; `Retry-After` as well |
 
+use std::sync::Mutex;
+
 use anyhow::anyhow;
 use rocket::data::ByteUnit;
 use rocket::http::{Header, Status};
-use rocket::request::Request;
+use rocket::request::{Outcome, Request};
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Catcher, catch, catchers};
@@ -61,6 +64,11 @@ impl ApiError {
     /// 400: the body is not what its content type says.
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(Status::BadRequest, "bad_request", message)
+    }
+
+    /// 401: no key, or none that is known.
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(Status::Unauthorized, "unauthorized", message)
     }
 
     /// 404: there is no such thing.
@@ -122,6 +130,24 @@ impl ApiError {
     }
 }
 
+/// What a request guard refused with, until the catcher takes it.
+struct Refusal(Mutex<Option<ApiError>>);
+
+impl Refusal {
+    fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+        request.local_cache(|| Self(Mutex::new(None)))
+    }
+}
+
+/// The outcome of a request guard that refuses: Rocket hands only the status on, so the catcher finds the rest here.
+pub(super) fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
+    let status = error.status;
+    if let Ok(mut refusal) = Refusal::of(request).0.lock() {
+        *refusal = Some(error);
+    }
+    Outcome::Error((status, ()))
+}
+
 /// A failed query is our mistake, unless the database is away; a row that was not found has its meaning from the caller.
 impl From<db::Error> for ApiError {
     fn from(error: db::Error) -> Self {
@@ -152,6 +178,9 @@ impl<'r> Responder<'r, 'static> for ApiError {
         if self.status == Status::UnsupportedMediaType {
             response.set_header(Header::new("Accept-Encoding", "gzip"));
         }
+        if self.status == Status::Unauthorized {
+            response.set_header(Header::new("WWW-Authenticate", "Bearer realm=\"ridgeline\""));
+        }
         if self.status == Status::MethodNotAllowed {
             response.set_header(Header::new("Allow", AllowedMethods::of(request).to_string()));
         }
@@ -166,6 +195,9 @@ pub(super) fn catchers() -> Vec<Catcher> {
 
 #[catch(default)]
 fn answer(status: Status, request: &Request<'_>) -> ApiError {
+    if let Some(error) = Refusal::of(request).0.lock().ok().and_then(|mut refusal| refusal.take()) {
+        return error;
+    }
     let path = request.uri().path();
     match status.code {
         404 if AllowedMethods::of(request).lack(request) => {

@@ -17,6 +17,7 @@ use rocket::http::ContentType;
 use rocket::{Request, Response, Route, State, get, routes};
 
 use super::access_log::Arrival;
+use super::auth::Observer;
 use super::error::ApiError;
 use crate::db::{Pool, job_statistics};
 
@@ -133,7 +134,11 @@ impl Purpose {
 }
 
 #[get("/metrics")]
-async fn metrics(metrics: &State<Metrics>, pool: &State<Pool>) -> Result<(ContentType, String), ApiError> {
+async fn metrics(
+    _observer: Observer,
+    metrics: &State<Metrics>,
+    pool: &State<Pool>,
+) -> Result<(ContentType, String), ApiError> {
     let query = pool.run(|conn| Ok(jobs::families(&job_statistics::open_jobs(conn)?, &job_statistics::buckets(conn)?)));
     let jobs = match tokio::time::timeout(DATABASE_TIMEOUT, query).await {
         Ok(Ok(families)) => Some(families),

@@ -3,6 +3,7 @@
 //! Handlers never block: queries run through [`Pool::run`], long computations on a thread that may block.
 
 mod access_log;
+mod auth;
 mod body;
 mod error;
 mod health;
@@ -27,8 +28,10 @@ use metrics::{Metrics, RequestMetrics};
 /// When the metrics cannot be set up.
 pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
     let metrics = Metrics::new().context("the metrics cannot be set up")?;
+    let keys = auth::Keys::new(pool.clone(), config.rocket.address);
     let rocket = rocket::custom(config.rocket.clone())
         .manage(Uploads::new(config.uploads_limit))
+        .manage(keys)
         .manage(config)
         .manage(pool)
         .manage(metrics.clone())

@@ -10,6 +10,7 @@ use rocket::{Route, State, delete, get, http, post, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::auth::Caller;
 use super::error::ApiError;
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
@@ -97,26 +98,33 @@ impl ModelDocument {
 }
 
 #[get("/model/<id>")]
-async fn get_model(id: &str, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
+async fn get_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
     let id = parse_id(id)?;
-    document(pool, id).await
+    document(pool, caller, id).await
 }
 
 #[post("/model/<id>/cancel")]
-async fn cancel_model(id: &str, pool: &State<Pool>) -> Result<(http::Status, RawJson<String>), ApiError> {
+async fn cancel_model(
+    id: &str,
+    caller: Caller,
+    pool: &State<Pool>,
+) -> Result<(http::Status, RawJson<String>), ApiError> {
     let id = parse_id(id)?;
-    let cancelled = pool.run(move |conn| Ok(queue::cancel(conn, id)?)).await?;
+    let owner = caller.owner();
+    let cancelled = pool.run(move |conn| Ok(queue::cancel(conn, owner, id)?)).await?;
     if cancelled {
-        return Ok((http::Status::Accepted, document(pool, id).await?));
+        return Ok((http::Status::Accepted, document(pool, caller, id).await?));
     }
-    let found = pool.run(move |conn| Ok(models::find(conn, id)?)).await.map_err(|error| unless_absent(error, id))?;
+    let found = pool.run(move |conn| Ok(models::find(conn, owner, id)?)).await;
+    let found = found.map_err(|error| unless_absent(error, id))?;
     Err(ApiError::has_ended(format!("model {id} cannot be cancelled: its status is {}", found.status.as_str())))
 }
 
 #[delete("/model/<id>")]
-async fn delete_model(id: &str, pool: &State<Pool>) -> Result<http::Status, ApiError> {
+async fn delete_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<http::Status, ApiError> {
     let id = parse_id(id)?;
-    let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| models::delete(conn, id))?);
+    let owner = caller.owner();
+    let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| models::delete(conn, owner, id))?);
     pool.run(delete).await.map_err(|error| unless_absent(error, id))?;
     Ok(http::Status::NoContent)
 }
@@ -145,8 +153,9 @@ struct ModelList {
 const PAGE: (i64, i64) = (20, 1000);
 
 #[get("/models")]
-async fn list_models(uri: &Origin<'_>, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
+async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
     let (filter, limit) = parse_filter(uri)?;
+    let filter = Filter { owner: caller.owner(), ..filter };
     // One more than asked for tells whether there is a next page.
     let mut found = pool.run(move |conn| Ok(models::list(conn, &filter, limit + 1)?)).await?;
     let has_more = found.len() as i64 > limit;
@@ -192,10 +201,10 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Filter, i64), ApiError> {
     Ok((filter, limit))
 }
 
-/// The document of the model `id`.
-async fn document(pool: &Pool, id: i32) -> Result<RawJson<String>, ApiError> {
+/// The document of the caller's model `id`.
+async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
     let query = move |conn: &mut PgConnection| {
-        let model = models::find(conn, id)?;
+        let model = models::find(conn, caller.owner(), id)?;
         let is_queued = model.status == Status::Queued;
         let position = is_queued.then(|| queue::position(conn, id)).transpose()?;
         Ok(ModelDocument::new(model, position))

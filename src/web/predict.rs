@@ -7,6 +7,7 @@ use rocket::http::{Accept, ContentType, MediaType};
 use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 
+use super::auth::Uploader;
 use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
 use super::metrics::{Metrics, Purpose};
@@ -39,6 +40,7 @@ struct Predictions {
 #[post("/model/<id>/predict", data = "<body>")]
 async fn predict(
     id: &str,
+    uploader: Uploader,
     body: RequestBody<'_>,
     accept: Option<&Accept>,
     config: &State<Config>,
@@ -46,9 +48,10 @@ async fn predict(
     metrics: &State<Metrics>,
 ) -> Result<(ContentType, String), ApiError> {
     let id = parse_id(id)?;
+    let (caller, body) = uploader.admit(body).await?;
     let body = body.read(config.predict_limit, config).await?;
     let metrics = metrics.inner().clone();
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, id)?)).await;
+    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
     let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
     let as_csv = accept.is_some_and(prefers_csv);
     super::on_blocking_thread(move || {

@@ -8,6 +8,7 @@ use rocket::{Request, Response, Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
+use super::auth::Uploader;
 use super::body::{self, Body, RequestBody};
 use super::error::ApiError;
 use super::metrics::{Metrics, Purpose};
@@ -63,12 +64,14 @@ impl<'r> Responder<'r, 'static> for Accepted {
 
 #[post("/train", data = "<body>")]
 async fn train(
+    uploader: Uploader,
     body: RequestBody<'_>,
     uri: &Origin<'_>,
     config: &State<Config>,
     pool: &State<Pool>,
     metrics: &State<Metrics>,
 ) -> Result<Accepted, ApiError> {
+    let (caller, body) = uploader.admit(body).await?;
     let body = body.read(config.train_limit, config).await?;
     let n_bytes = body.n_bytes();
     let query = query_parameters(uri)?;
@@ -78,8 +81,8 @@ async fn train(
     let queued = pool.run(move |conn| {
         let queued = conn.build_transaction().run(|conn| {
             queue::check_room(conn, limit)?;
-            let dataset_id = datasets::insert(conn, &job.table)?;
-            queue::enqueue(conn, limit, dataset_id, job.name.as_deref(), &job.params)
+            let dataset_id = datasets::insert(conn, caller.owner(), &job.table)?;
+            queue::enqueue(conn, limit, caller.owner(), dataset_id, job.name.as_deref(), &job.params)
         });
         match queued {
             Ok(model_id) => Ok(Some(model_id)),

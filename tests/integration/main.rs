@@ -11,6 +11,7 @@ mod contract;
 mod database;
 mod engine;
 mod faults;
+mod keys;
 mod limits;
 mod load;
 mod manage;

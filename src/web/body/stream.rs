@@ -17,7 +17,7 @@ const COMPRESSED_CHUNK: usize = 8 << 10;
 /// How long, and how much at least, the rest of a body that is refused is read and thrown away, so that the client sees the
 /// reply and not a broken connection.
 const DRAIN: Duration = Duration::from_secs(10);
-const DRAINED: ByteUnit = ByteUnit::Mebibyte(64);
+pub(super) const DRAINED: ByteUnit = ByteUnit::Mebibyte(64);
 
 /// How a body is encoded on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +87,7 @@ impl<'r> BodyStream<'r> {
     /// Reads what is left, within reason, and hands back `error`: a client that is still sending would not see the reply.
     pub(in crate::web) async fn refuse(&mut self, error: ApiError) -> ApiError {
         self.ended = true;
-        // Whether the rest arrives or not, the reply is the same.
-        let _rest = timeout(DRAIN, copy(&mut self.raw, &mut sink())).await;
+        drain(&mut self.raw).await;
         error
     }
 
@@ -136,6 +135,12 @@ impl<'r> BodyStream<'r> {
             ))
         })
     }
+}
+
+/// Reads a body that nobody wants, as far as it comes in time.
+pub(super) async fn drain(raw: &mut DataStream<'_>) {
+    // Whether the rest arrives or not, the reply is the same.
+    let _rest = timeout(DRAIN, copy(raw, &mut sink())).await;
 }
 
 /// Takes what the decoder writes, up to a limit.

@@ -16,6 +16,14 @@ pub(crate) use service::{Service, Settings};
 
 use serde_json::{Value, json};
 
+/// A new API key of the database's service.
+#[track_caller]
+pub(crate) fn new_key(database: &Database, name: &str) -> String {
+    let output = ridgeline(&["key", "add", name]).env("DATABASE_URL", &database.url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
 /// The example of the API, with enough rows.
 pub(crate) fn example() -> Value {
     json!({

@@ -1,0 +1,3 @@
+ALTER TABLE models DROP COLUMN owner;
+ALTER TABLE datasets DROP COLUMN owner;
+DROP TABLE api_keys;
