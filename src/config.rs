@@ -149,8 +149,10 @@ const OWN_KEYS: [&str; 13] = [
     "body_rate",
     "log_level",
 ];
-/// Keys that Rocket knows but that have no effect in this build: to accept `tls` and serve plain HTTP would be a trap.
-const UNUSED_ROCKET_KEYS: [&str; 4] = ["tls", "secret_key", "cli_colors", "temp_dir"];
+/// Keys that Rocket knows but that have no effect here: to accept one would be a trap.
+const UNUSED_ROCKET_KEYS: [&str; 3] = ["secret_key", "cli_colors", "temp_dir"];
+/// Not `mutual`, Rocket's certificates of clients: API keys tell who calls.
+const TLS_NAMES: [&str; 4] = ["certs", "key", "ciphers", "prefer_server_cipher_order"];
 const LIMIT_NAMES: [&str; 3] = ["train", "predict", "uploads"];
 const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
 /// Bodies are held in memory, a few times over.
@@ -292,7 +294,7 @@ fn check_names(all: &Dict) -> anyhow::Result<()> {
     if let Some(key) = all.keys().find(|key| !known(key)) {
         bail!("unknown configuration key {key:?}; Rocket.toml.example lists the known ones");
     }
-    for (table, known) in [("limits", &LIMIT_NAMES[..]), ("shutdown", &SHUTDOWN_NAMES)] {
+    for (table, known) in [("limits", &LIMIT_NAMES[..]), ("shutdown", &SHUTDOWN_NAMES), ("tls", &TLS_NAMES)] {
         let Some(Value::Dict(_, keys)) = all.get(table) else { continue };
         if let Some(name) = keys.keys().find(|name| !known.contains(&name.as_str())) {
             bail!("unknown configuration key \"{table}.{name}\"; known are {}", known.join(", "));

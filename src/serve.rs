@@ -117,12 +117,14 @@ async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
     let n_workers = config.workers;
     // Asked for once: after an upgrade in place the kernel would call it deleted.
     let program = std::env::current_exe().context("the path of this program is unknown")?;
+    let keys = if config.rocket.tls_enabled() { "address, port, tls" } else { "address, port" };
     let workers = Arc::new(Mutex::new(None));
     let started = Arc::clone(&workers);
     let rocket = web::rocket(config, pool)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
         Box::pin(async move {
             let (address, port) = (rocket.config().address, rocket.config().port);
-            log::info!("listening on http://{}", std::net::SocketAddr::new(address, port));
+            let scheme = if rocket.config().tls_enabled() { "https" } else { "http" };
+            log::info!("listening on {scheme}://{}", std::net::SocketAddr::new(address, port));
             *started.lock().await = Some(Supervisor::start(&program, n_workers));
         })
     }));
@@ -137,7 +139,7 @@ async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
                 log::warn!("some requests were cut off by the shutdown");
                 Ok(())
             }
-            kind => Err(anyhow::anyhow!("{kind}").context("the service cannot start (address, port)")),
+            kind => Err(anyhow::anyhow!("{kind}").context(format!("the service cannot start ({keys})"))),
         },
     }
 }

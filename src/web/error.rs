@@ -32,6 +32,7 @@ use rocket::{Catcher, catch, catchers};
 use serde::Serialize;
 
 use super::access_log::{self, RequestId};
+use super::headers;
 use super::routing::AllowedMethods;
 use crate::db;
 
@@ -167,7 +168,8 @@ impl<'r> Responder<'r, 'static> for ApiError {
         }
         let body = Json(ErrorBody { error: &self.message, code: self.code });
         let mut response = (self.status, body).respond_to(request)?;
-        // The access log does not see the requests that Rocket cannot even read.
+        // The fairings do not see the requests that Rocket cannot even read.
+        headers::protect(&mut response);
         response.set_header(Header::new(access_log::HEADER, RequestId::of(request).to_string()));
         if self.status == Status::ServiceUnavailable {
             response.set_header(Header::new("Retry-After", RETRY_AFTER.to_string()));

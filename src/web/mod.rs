@@ -6,6 +6,7 @@ mod access_log;
 mod auth;
 mod body;
 mod error;
+mod headers;
 mod health;
 mod metrics;
 mod models;
@@ -29,12 +30,15 @@ use metrics::{Metrics, RequestMetrics};
 pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
     let metrics = Metrics::new().context("the metrics cannot be set up")?;
     let keys = auth::Keys::new(pool.clone(), config.rocket.address);
+    let shield = headers::shield(config.rocket.tls_enabled());
     let rocket = rocket::custom(config.rocket.clone())
         .manage(Uploads::new(config.uploads_limit))
         .manage(keys)
         .manage(config)
         .manage(pool)
         .manage(metrics.clone())
+        .attach(shield)
+        .attach(headers::SecurityHeaders)
         .attach(access_log::AccessLog)
         .attach(body::release())
         .attach(RequestMetrics(metrics))

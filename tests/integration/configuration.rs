@@ -60,7 +60,8 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_DATABASE_URL", "mysql://localhost/x", "database_url"),
         ("DATABASE_URL", "localhost:5432", "database_url"),
         ("ROCKET_WROKERS", "2", "wrokers"),
-        ("ROCKET_TLS", "{certs=\"a\",key=\"b\"}", "tls"),
+        ("ROCKET_TLS", "{certs=\"a\"}", "tls"),
+        ("ROCKET_TLS", "{certs=\"a\",key=\"b\",mutual={ca_certs=\"c\"}}", "tls.mutual"),
         ("ROCKET_CONFIG", "/does/not/exist.toml", "ROCKET_CONFIG"),
     ];
     for (variable, value, key) in cases {

@@ -22,4 +22,5 @@ mod predict;
 mod private_server;
 mod queue;
 mod support;
+mod tls;
 mod train;
