@@ -1,14 +1,16 @@
 //! From a dataset and parameters to a result: the only place that knows both the database and the engine.
 
 mod messages;
+mod stored;
 
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ridge::{self, Control, Folds, Matrix, RidgeError};
+use crate::ridge::{self, Control, Folds, Matrix, RidgeError, Rows, RowsError};
 use crate::table::{Table, shown};
 use messages::{describe, explain};
+pub use stored::StoredRows;
 
 /// What a client asked for, defaults filled in: the `params` of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,31 +152,76 @@ pub enum TrainingError {
 /// Most errors that a model keeps, folds times penalties: a jsonb value ends at 256 MB.
 const MOST_SCORES: usize = 1_000_000;
 
-/// Checks at the door all that can be known to be wrong before training; `line_of` tells a row's line for the message.
+/// Why a job is not queued.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The data or the parameters do not allow a training: a sentence for the client that names the field, or the place.
+    #[error("{0}")]
+    Refused(String),
+    /// The rows could not be read.
+    #[error("the rows cannot be read")]
+    Rows(#[source] RowsError),
+}
+
+/// Checks at the door all that can be known to be wrong before training: parameters against rows that have just been read.
+/// `line_of` tells a row's line in the CSV for the message.
 ///
 /// # Errors
 /// A sentence for the client that names the field, or the line and column.
-pub fn check(params: &Params, table: &Table, line_of: impl Fn(usize) -> Option<usize>) -> Result<(), String> {
+pub fn check(params: &Params, table: &Table, line_of: impl Fn(usize) -> Option<usize>) -> Result<(), CheckError> {
     let place = |row| line_of(row).map_or_else(|| format!("row {}", row + 1), |line| format!("line {line}"));
-    let explain = |error| explain(&error, params, table, place);
-    let engine = engine_params(params, table)?;
+    let rows = matrix(table).map_err(|error| refuse(&error, params, table.columns(), place))?;
+    check_rows(params, table.columns(), &rows, place)
+}
+
+/// The same for rows that are stored: of those, the cells are known to be numbers, and are read only where more of them must
+/// be known.
+///
+/// # Errors
+/// See [`CheckError`]. Rows are named by their number, from 1 below the header.
+pub fn check_stored(params: &Params, columns: &[String], rows: &StoredRows<'_>) -> Result<(), CheckError> {
+    check_rows(params, columns, rows, |row| format!("row {}", row + 1))
+}
+
+fn check_rows(
+    params: &Params,
+    columns: &[String],
+    rows: &dyn Rows,
+    place: impl Fn(usize) -> String,
+) -> Result<(), CheckError> {
+    let explained = |error| refuse(&error, params, columns, &place);
+    let engine = engine_params(params, columns).map_err(CheckError::Refused)?;
     let n_folds = match engine.folds {
         Folds::Random { n_folds, .. } => n_folds,
-        Folds::Column(column) => distinct_values(table, column),
+        Folds::Column(column) => distinct_values(rows, column).map_err(CheckError::Rows)?,
     };
     let n_penalties = params.l2_coef.as_ref().map_or(0, Vec::len);
     if n_folds.saturating_mul(n_penalties) > MOST_SCORES {
-        return Err(format!(
+        return Err(CheckError::Refused(format!(
             "l2_coef: {n_folds} folds times {n_penalties} penalties are more than the {MOST_SCORES} errors that can be kept"
-        ));
+        )));
     }
-    let engine = engine.check(table.n_rows(), table.n_columns()).map_err(explain)?;
-    engine.check_rows(&matrix(table).map_err(explain)?).map_err(explain)
+    let reads_cells = engine.weight.is_some() || matches!(engine.folds, Folds::Column(_));
+    let engine = engine.check(rows.n_rows(), rows.n_columns()).map_err(explained)?;
+    // Without weights and a fold column, every table of numbers that has this shape will do.
+    if reads_cells { engine.check_rows(rows).map_err(explained) } else { Ok(()) }
 }
 
-fn distinct_values(table: &Table, column: usize) -> usize {
-    let values = table.cells().iter().skip(column).step_by(table.n_columns());
-    values.map(|value| value.to_bits()).collect::<HashSet<u64>>().len()
+/// What the engine says is wrong, in the client's terms.
+fn refuse(error: &RidgeError, params: &Params, columns: &[String], place: impl Fn(usize) -> String) -> CheckError {
+    CheckError::Refused(explain(error, params, columns, place))
+}
+
+/// How many different values a column holds.
+fn distinct_values(rows: &dyn Rows, column: usize) -> Result<usize, RowsError> {
+    let mut values = HashSet::new();
+    for block in 0..rows.n_blocks() {
+        // Adding zero makes -0.0 and 0.0 the same, as they are to the engine.
+        rows.visit_block(block, &mut |_, cells| {
+            values.extend(cells.column(column).iter().map(|v| (v + 0.0).to_bits()))
+        })?;
+    }
+    Ok(values.len())
 }
 
 /// Cross-validates and fits.
@@ -184,9 +231,9 @@ fn distinct_values(table: &Table, column: usize) -> usize {
 pub fn fit(params: &Params, table: &Table, control: &Control<'_>) -> Result<Trained, TrainingError> {
     let refuse = |error| match error {
         RidgeError::Stopped => TrainingError::Stopped,
-        error => TrainingError::Refused(explain(&error, params, table, |row| format!("row {}", row + 1))),
+        error => TrainingError::Refused(explain(&error, params, table.columns(), |row| format!("row {}", row + 1))),
     };
-    let engine = engine_params(params, table).map_err(TrainingError::Refused)?;
+    let engine = engine_params(params, table.columns()).map_err(TrainingError::Refused)?;
     let engine = engine.check(table.n_rows(), table.n_columns()).map_err(refuse)?;
     let report = ridge::cross_validate(&matrix(table).map_err(refuse)?, &engine, control).map_err(refuse)?;
     if !is_finite(&report) {
@@ -209,9 +256,9 @@ fn matrix(table: &Table) -> Result<Matrix<'_>, RidgeError> {
 }
 
 /// The parameters in the engine's terms: columns by their positions.
-fn engine_params(params: &Params, table: &Table) -> Result<ridge::Params, String> {
+fn engine_params(params: &Params, columns: &[String]) -> Result<ridge::Params, String> {
     let position = |field: &str, name: &str| {
-        let found = table.columns().iter().position(|column| column == name);
+        let found = columns.iter().position(|column| column == name);
         found.ok_or_else(|| format!("{field}: the CSV has no column {}", shown(name)))
     };
     let folds = match (&params.fold_column, params.n_folds, params.seed) {

@@ -1,21 +1,106 @@
 //! Datasets: the rows that clients post, stored once and never changed.
 
+use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel_json::Json;
 
-use super::schema::{dataset_chunks, datasets};
-use crate::table::Table;
+use super::models::Status;
+use super::schema::{dataset_chunks, datasets, models};
+use crate::table::{ColumnStatistics, Statistics, Table};
 
 /// Bytes of cells in one chunk, about: a chunk holds whole rows, and at least one.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Most models that a dataset lists as its users.
+const MOST_USERS: i64 = 100;
+
+/// A row of `datasets` as a client sees it.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = datasets)]
+pub struct Dataset {
+    /// Its number.
+    pub id: i32,
+    /// What the client called it.
+    pub name: Option<String>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+    /// Whether it stays without a model that uses it.
+    pub is_standalone: bool,
+    /// Its columns, in order.
+    pub column_names: Json<Vec<String>>,
+    /// Its rows.
+    pub n_rows: i64,
+    /// What the columns are like, in order; [`find`] sees to it that they are there.
+    pub statistics: Option<Json<Vec<ColumnStatistics>>>,
+}
+
+/// What a list says of a dataset.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = datasets)]
+pub struct Summary {
+    /// Its number.
+    pub id: i32,
+    /// What the client called it.
+    pub name: Option<String>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+    /// Whether it stays without a model that uses it.
+    pub is_standalone: bool,
+    /// Its rows.
+    pub n_rows: i64,
+    /// Its columns.
+    #[diesel(select_expression = jsonb_array_length(datasets::column_names))]
+    pub n_columns: i32,
+}
+
+diesel::define_sql_function! {
+    /// The number of elements of a JSON array.
+    fn jsonb_array_length(array: diesel::sql_types::Jsonb) -> diesel::sql_types::Integer;
+}
+
+/// The shape of a dataset: what must be known of it to train on it.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = datasets)]
+pub struct Shape {
+    /// Its number.
+    pub id: i32,
+    /// Its columns, in order.
+    pub column_names: Json<Vec<String>>,
+    /// Its rows.
+    pub n_rows: i64,
+}
+
+/// The models that are trained on a dataset, or were.
+#[derive(Debug)]
+pub struct Users {
+    /// How many there are.
+    pub count: i64,
+    /// The newest of them, a hundred at most.
+    pub newest: Vec<i32>,
+}
+
+/// A dataset on its way into the database.
+#[derive(Debug)]
+pub struct Upload {
+    /// The rows.
+    pub table: Table,
+    /// What its columns are like.
+    pub statistics: Statistics,
+    /// What the client calls it.
+    pub name: Option<String>,
+    /// Whether it stays without a model that uses it.
+    pub is_standalone: bool,
+}
 
 #[derive(Insertable)]
 #[diesel(table_name = datasets)]
 struct NewDataset<'a> {
     owner: Option<i32>,
+    name: Option<&'a str>,
+    is_standalone: bool,
     column_names: Json<&'a [String]>,
     n_rows: i64,
+    statistics: Json<&'a [ColumnStatistics]>,
 }
 
 #[derive(Insertable)]
@@ -26,12 +111,29 @@ struct NewChunk<'a> {
     cells: &'a [u8],
 }
 
-/// Stores `table` for `owner` and returns the dataset's id. Call it in a transaction: a dataset without its rows must not be seen.
+/// What came of the wish to delete a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone; the models that were trained on it stay.
+    Done,
+    /// This model is queued or training, and needs it.
+    NeededBy(i32),
+}
+
+/// Stores a dataset of `owner` and returns its id. Call it in a transaction: a dataset without its rows must not be seen.
 ///
 /// # Errors
 /// Those of the database.
-pub fn insert(conn: &mut PgConnection, owner: Option<i32>, table: &Table) -> QueryResult<i32> {
-    let new = NewDataset { owner, column_names: Json(table.columns()), n_rows: table.n_rows() as i64 };
+pub fn insert(conn: &mut PgConnection, owner: Option<i32>, upload: &Upload) -> QueryResult<i32> {
+    let table = &upload.table;
+    let new = NewDataset {
+        owner,
+        name: upload.name.as_deref(),
+        is_standalone: upload.is_standalone,
+        column_names: Json(table.columns()),
+        n_rows: table.n_rows() as i64,
+        statistics: Json(upload.statistics.columns()),
+    };
     let dataset_id = diesel::insert_into(datasets::table).values(&new).returning(datasets::id).get_result(conn)?;
     let cells_per_chunk = (CHUNK_BYTES / 8 / table.n_columns()).max(1) * table.n_columns();
     for (position, chunk) in (0..).zip(table.cells().chunks(cells_per_chunk)) {
@@ -58,12 +160,140 @@ pub fn load(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Table> {
         .select(dataset_chunks::cells)
         .load_iter::<Vec<u8>, diesel::pg::PgRowByRowLoadingMode>(conn)?;
     for chunk in chunks {
-        let chunk = chunk?;
-        // A CHECK of the table keeps the second part empty.
-        let (doubles, _) = chunk.as_chunks::<8>();
-        cells.extend(doubles.iter().copied().map(f64::from_le_bytes));
+        cells.extend(doubles(&chunk?));
     }
     Table::new(columns.0, cells).filter(|table| table.n_rows() as i64 == n_rows).ok_or_else(|| {
         diesel::result::Error::DeserializationError("the chunks of a dataset do not fill its rows".into())
     })
+}
+
+/// The cells of a chunk.
+fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
+    // A CHECK of the table keeps the second part empty.
+    let (doubles, _) = bytes.as_chunks::<8>();
+    doubles.iter().copied().map(f64::from_le_bytes)
+}
+
+/// How many cells each chunk of a dataset holds, in order.
+///
+/// # Errors
+/// Those of the database.
+pub fn chunk_sizes(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Vec<usize>> {
+    let bytes = dataset_chunks::table
+        .filter(dataset_chunks::dataset_id.eq(dataset_id))
+        .order(dataset_chunks::position)
+        .select(octet_length(dataset_chunks::cells))
+        .load::<i32>(conn)?;
+    Ok(bytes.into_iter().map(|bytes| bytes as usize / 8).collect())
+}
+
+diesel::define_sql_function! {
+    /// The number of bytes.
+    fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
+}
+
+/// The cells of one chunk of a dataset, whole rows, row-major.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
+pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
+    let chunk = dataset_chunks::table.find((dataset_id, position)).select(dataset_chunks::cells);
+    Ok(doubles(&chunk.get_result::<Vec<u8>>(conn)?).collect())
+}
+
+/// The dataset `id`, if it belongs to `owner`.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn owned_by(owner: Option<i32>, id: i32) -> _ {
+    datasets::id.eq(id).and(datasets::owner.is_not_distinct_from(owner))
+}
+
+/// Finds a dataset of `owner` by its id. One that is older than the statistics is described now, once.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Dataset> {
+    let mut found: Dataset = Dataset::query().filter(owned_by(owner, id)).first(conn)?;
+    if found.statistics.is_none() {
+        let mut statistics = Statistics::new(found.column_names.len());
+        for position in 0..chunk_sizes(conn, id)?.len() {
+            statistics.add(&chunk(conn, id, position as i32)?);
+        }
+        let columns = statistics.columns().to_vec();
+        diesel::update(datasets::table.find(id)).set(datasets::statistics.eq(Json(&columns))).execute(conn)?;
+        found.statistics = Some(Json(columns));
+    }
+    Ok(found)
+}
+
+/// Finds the shape of a dataset of `owner`.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find_shape(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Shape> {
+    Shape::query().filter(owned_by(owner, id)).first(conn)
+}
+
+/// Which models use a dataset.
+///
+/// # Errors
+/// Those of the database.
+pub fn users(conn: &mut PgConnection, id: i32) -> QueryResult<Users> {
+    let users = models::table.filter(models::dataset_id.eq(id));
+    let newest = users.select(models::id).order(models::id.desc()).limit(MOST_USERS).load(conn)?;
+    Ok(Users { count: users.count().get_result(conn)?, newest })
+}
+
+/// Which datasets a list shows.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// Those of this key; `None`: those that were made while there were no keys.
+    pub owner: Option<i32>,
+    /// Those numbered below this.
+    pub before: Option<i32>,
+    /// Those of this name.
+    pub name: Option<String>,
+}
+
+/// The newest datasets that pass `filter`, `most` at most.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<Vec<Summary>> {
+    let mut query = Summary::query().order(datasets::id.desc()).limit(most).into_boxed();
+    // Not the comparison of `owned_by`, which no index serves.
+    query = match filter.owner {
+        Some(owner) => query.filter(datasets::owner.eq(owner)),
+        None => query.filter(datasets::owner.is_null()),
+    };
+    if let Some(before) = filter.before {
+        query = query.filter(datasets::id.lt(before));
+    }
+    if let Some(name) = &filter.name {
+        query = query.filter(datasets::name.eq(name));
+    }
+    query.load(conn)
+}
+
+/// Keeps trainings on a dataset from being queued until the transaction ends; those that were queued before are seen by the
+/// statements after this one. Whoever also changes models locks their dataset first. Returns whether it is standalone.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is no such dataset.
+pub(super) fn lock(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<bool> {
+    datasets::table.filter(owned_by(owner, id)).select(datasets::is_standalone).for_update().get_result(conn)
+}
+
+/// Deletes a dataset of `owner` unless a job needs it. Call it in a transaction.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn delete(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Deletion> {
+    lock(conn, owner, id)?;
+    let open = models::status.eq_any([Status::Queued, Status::Training]);
+    let jobs = models::table.filter(models::dataset_id.eq(id)).filter(open);
+    if let Some(job) = jobs.select(models::id).order(models::id).first(conn).optional()? {
+        return Ok(Deletion::NeededBy(job));
+    }
+    diesel::delete(datasets::table.find(id)).execute(conn)?;
+    Ok(Deletion::Done)
 }

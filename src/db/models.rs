@@ -5,7 +5,8 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel_json::Json;
 
-use super::schema::{datasets, models};
+use super::datasets;
+use super::schema::{self, models};
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// A row of `models` as a client sees it.
@@ -14,6 +15,8 @@ use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 pub struct Model {
     /// Its number.
     pub id: i32,
+    /// What it is trained on; `None` when that was deleted after the model had ended.
+    pub dataset_id: Option<i32>,
     /// What the client called it.
     pub name: Option<String>,
     /// What the client asked for, defaults filled in.
@@ -112,6 +115,8 @@ impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for S
 pub struct Summary {
     /// Its number.
     pub id: i32,
+    /// What it is trained on; `None` when that was deleted after the model had ended.
+    pub dataset_id: Option<i32>,
     /// What the client called it.
     pub name: Option<String>,
     /// How far it is.
@@ -137,6 +142,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Those of this name.
     pub name: Option<String>,
+    /// Those that are trained on this dataset.
+    pub dataset_id: Option<i32>,
 }
 
 /// The newest models that pass `filter`, `most` at most.
@@ -159,6 +166,9 @@ pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<
     if let Some(name) = &filter.name {
         query = query.filter(models::name.eq(name));
     }
+    if let Some(dataset_id) = filter.dataset_id {
+        query = query.filter(models::dataset_id.eq(dataset_id));
+    }
     query.load(conn)
 }
 
@@ -168,16 +178,24 @@ pub(crate) fn owned_by(owner: Option<i32>, id: i32) -> _ {
     models::id.eq(id).and(models::owner.is_not_distinct_from(owner))
 }
 
-/// Deletes a model of `owner`, and its dataset if no other model uses it. A worker that trains it drops its result. Call
-/// it in a transaction.
+/// Deletes a model of `owner`, and the dataset that came with it if no other model uses it. A worker that trains it drops
+/// its result. Call it in a transaction.
 ///
 /// # Errors
 /// [`diesel::result::Error::NotFound`] when there is none.
 pub fn delete(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<()> {
     let model = models::table.filter(owned_by(owner, id));
-    let dataset_id: i32 = diesel::delete(model).returning(models::dataset_id).get_result(conn)?;
-    let used = diesel::dsl::exists(models::table.filter(models::dataset_id.eq(dataset_id)));
-    diesel::delete(datasets::table.find(dataset_id).filter(diesel::dsl::not(used))).execute(conn)?;
+    let dataset_id: Option<i32> = model.select(models::dataset_id).get_result(conn)?;
+    // None as well when the dataset was deleted a moment ago.
+    let is_standalone = dataset_id.map(|id| datasets::lock(conn, owner, id)).transpose().optional()?.flatten();
+    if diesel::delete(model).execute(conn)? == 0 {
+        return Err(diesel::result::Error::NotFound);
+    }
+    if let (Some(dataset_id), Some(false)) = (dataset_id, is_standalone) {
+        let used = diesel::dsl::exists(models::table.filter(models::dataset_id.eq(dataset_id)));
+        let unused = schema::datasets::table.find(dataset_id).filter(diesel::dsl::not(used));
+        diesel::delete(unused).execute(conn)?;
+    }
     Ok(())
 }
 

@@ -26,6 +26,9 @@ diesel::table! {
         column_names -> Jsonb,
         n_rows -> Int8,
         owner -> Nullable<Int4>,
+        name -> Nullable<Text>,
+        is_standalone -> Bool,
+        statistics -> Nullable<Jsonb>,
     }
 }
 
@@ -41,7 +44,7 @@ diesel::table! {
 diesel::table! {
     models (id) {
         id -> Int4,
-        dataset_id -> Int4,
+        dataset_id -> Nullable<Int4>,
         name -> Nullable<Text>,
         params -> Jsonb,
         status -> Text,

@@ -2,9 +2,11 @@
 
 mod cells;
 mod csv;
+mod statistics;
 
 pub(crate) use csv::shown;
 pub use csv::{CsvError, line_of_row, read, read_columns};
+pub use statistics::{ColumnStatistics, Statistics};
 
 /// Named columns of finite numbers, row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,13 @@ impl Table {
     /// The number of rows.
     pub fn n_rows(&self) -> usize {
         self.cells.len() / self.columns.len()
+    }
+
+    /// What each column is like.
+    pub fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::new(self.n_columns());
+        statistics.add(&self.cells);
+        statistics
     }
 
     /// The number of columns.

@@ -5,8 +5,13 @@ use crate::ridge::{RidgeError, Warning};
 use crate::table::{Table, shown};
 
 /// What is wrong, in the client's terms; `place` says where row `row` stands.
-pub(super) fn explain(error: &RidgeError, params: &Params, table: &Table, place: impl Fn(usize) -> String) -> String {
-    let name = |column: usize| shown(&table.columns()[column]);
+pub(super) fn explain(
+    error: &RidgeError,
+    params: &Params,
+    columns: &[String],
+    place: impl Fn(usize) -> String,
+) -> String {
+    let name = |column: usize| shown(&columns[column]);
     let named = |column: &Option<String>| shown(column.as_deref().unwrap_or_default());
     match *error {
         RidgeError::NoFeatures => "data: there is no feature: every column has another role".to_owned(),

@@ -1,5 +1,6 @@
 //! Request bodies: their type, their encoding, their size and pace, and their text.
 
+mod form;
 mod json;
 mod stream;
 mod uploads;
@@ -13,6 +14,7 @@ use rocket::http::ContentType;
 use super::error::ApiError;
 use crate::config::Config;
 use crate::table;
+pub(super) use form::Form;
 pub(super) use json::{from_json, json_error};
 pub(super) use stream::BodyStream;
 use stream::{Coding, Pace};
@@ -95,11 +97,7 @@ impl<'r> RequestBody<'r> {
             }
             bytes.extend_from_slice(&chunk);
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
-            ApiError::malformed(format!("the body is not valid UTF-8: byte {} (line {line})", valid + 1))
-        })?;
+        let text = to_text(bytes, "the body")?;
         Ok(match format {
             Format::Json => Body::Json(text),
             Format::Csv => Body::Csv(text),
@@ -111,13 +109,25 @@ impl<'r> RequestBody<'r> {
     /// # Errors
     /// 415 when it is neither JSON nor CSV, or encoded in an unknown way; 413 when it is announced to exceed `limit`.
     pub(super) async fn stream(self, limit: ByteUnit, config: &Config) -> Result<(Format, BodyStream<'r>), ApiError> {
+        let format = self.format();
+        self.open(limit, config, format).await
+    }
+
+    /// The bytes as they arrive, after a look at all that is to be known before the first one.
+    async fn open<T>(
+        self,
+        limit: ByteUnit,
+        config: &Config,
+        format: Result<T, ApiError>,
+    ) -> Result<(T, BodyStream<'r>), ApiError> {
         let pace = Pace { stall: config.body_stall, rate: config.body_rate };
-        let checked = self.check(limit);
-        let coding = checked.as_ref().map_or(Coding::Identity, |&(_, coding)| coding);
-        let mut stream = BodyStream::new(self.data, coding, limit, pace);
-        match checked {
-            Ok((format, _)) => Ok((format, stream)),
-            Err(error) => Err(stream.refuse(error).await),
+        let coding = self.coding();
+        let is_too_large = self.length > limit.as_u64();
+        let mut stream = BodyStream::new(self.data, *coding.as_ref().unwrap_or(&Coding::Identity), limit, pace);
+        match (coding, format) {
+            (Ok(_), Ok(format)) if !is_too_large => Ok((format, stream)),
+            (Ok(_), Ok(_)) => Err(stream.refuse(ApiError::too_large(limit)).await),
+            (Err(error), _) | (_, Err(error)) => Err(stream.refuse(error).await),
         }
     }
 
@@ -127,10 +137,9 @@ impl<'r> RequestBody<'r> {
         error
     }
 
-    /// All that is to be known before the first byte.
-    fn check(&self, limit: ByteUnit) -> Result<(Format, Coding), ApiError> {
-        let (coding, format) = (self.coding()?, self.format()?);
-        if self.length > limit.as_u64() { Err(ApiError::too_large(limit)) } else { Ok((format, coding)) }
+    /// Whether there is nothing in it.
+    pub(super) async fn is_empty(&mut self) -> bool {
+        self.data.peek(1).await.is_empty()
     }
 
     fn format(&self) -> Result<Format, ApiError> {
@@ -160,4 +169,16 @@ impl<'r> RequestBody<'r> {
             ))),
         }
     }
+}
+
+/// The text that the bytes of `what` are.
+///
+/// # Errors
+/// 400 that says where they are not UTF-8.
+fn to_text(bytes: Vec<u8>, what: &str) -> Result<String, ApiError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
+        ApiError::malformed(format!("{what} is not valid UTF-8: byte {} (line {line})", valid + 1))
+    })
 }

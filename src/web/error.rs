@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | 400 | `bad_request` | the body is not what its content type says, or the request is not HTTP |
 //! | 401 | `unauthorized` | an API key is needed, and the request has none or one that is not known |
-//! | 404 | `not_found` | no such path, no such model |
+//! | 404 | `not_found` | no such path, model or dataset |
 //! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
 //! | 408 | `timeout` | the body stalls or crawls |
 //! | 409 | `not_trained` | the model has no coefficients (yet, or for good) |
+//! | 409 | `needed` | a job that has not ended needs the dataset |
 //! | 409 | `has_ended` | the model has ended, and cannot be cancelled any more |
 //! | 413 | `too_large` | the body exceeds its limit |
 //! | 415 | `unsupported_media_type` | the body is of a type that the call does not take |
@@ -90,6 +91,11 @@ impl ApiError {
     /// 409: the model has ended already.
     pub(super) fn has_ended(message: impl Into<String>) -> Self {
         Self::new(Status::Conflict, "has_ended", message)
+    }
+
+    /// 409: the dataset cannot be deleted yet.
+    pub(super) fn needed(message: impl Into<String>) -> Self {
+        Self::new(Status::Conflict, "needed", message)
     }
 
     /// 413: the body exceeds `limit`.

@@ -27,8 +27,12 @@ struct Index {
 fn index() -> Json<Index> {
     let calls = BTreeMap::from([
         ("POST /train", "queue a training: JSON, or text/csv with the parameters in the query string"),
+        ("POST /datasets", "store a CSV for any number of trainings: text/csv, JSON, or a form with a file"),
+        ("GET /dataset/{id}", "the dataset: what its columns are like, which models use it"),
+        ("GET /datasets", "the datasets, newest first: limit, after, name"),
+        ("DELETE /dataset/{id}", "delete a dataset; its models stay"),
         ("GET /model/{id}", "the model: status, coefficients, cross-validation"),
-        ("GET /models", "the models, newest first: limit, after, status, name"),
+        ("GET /models", "the models, newest first: limit, after, status, name, dataset_id"),
         ("POST /model/{id}/cancel", "withdraw a model that has not ended"),
         ("DELETE /model/{id}", "delete a model and its data"),
         ("POST /model/{id}/predict", "predictions for the rows of a CSV"),

@@ -5,11 +5,14 @@
 mod access_log;
 mod auth;
 mod body;
+mod datasets;
 mod error;
 mod headers;
 mod health;
+mod ids;
 mod metrics;
 mod models;
+mod page;
 mod predict;
 mod routing;
 mod train;
@@ -45,6 +48,7 @@ pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
         .register("/", error::catchers())
         .mount("/", health::routes())
         .mount("/", train::routes())
+        .mount("/", datasets::routes())
         .mount("/", models::routes())
         .mount("/", predict::routes())
         .mount("/", metrics::routes());

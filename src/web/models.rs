@@ -12,10 +12,11 @@ use serde::{Serialize, Serializer};
 
 use super::auth::Caller;
 use super::error::ApiError;
+use super::ids;
+use super::page::{Page, wrong};
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
 use crate::queue;
-use crate::table::shown;
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// The routes of this file.
@@ -36,6 +37,8 @@ struct ModelDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<f64>,
     name: Option<String>,
+    /// What it is trained on, as long as that is there.
+    dataset_id: Option<i32>,
     created_at: String,
     started_at: Option<String>,
     finished_at: Option<String>,
@@ -70,7 +73,8 @@ impl From<FittedModel> for Coefficients {
     }
 }
 
-fn time(at: DateTime<Utc>) -> String {
+/// A time as clients see it.
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -83,6 +87,7 @@ impl ModelDocument {
             queue_position,
             progress: (model.status == Status::Training).then_some(model.progress),
             name: model.name,
+            dataset_id: model.dataset_id,
             created_at: time(model.created_at),
             started_at: model.started_at.map(time),
             finished_at: model.finished_at.map(time),
@@ -135,6 +140,8 @@ struct ModelSummary {
     model_id: i32,
     status: &'static str,
     name: Option<String>,
+    /// What it is trained on, as long as that is there.
+    dataset_id: Option<i32>,
     created_at: String,
     finished_at: Option<String>,
     best: Option<Best>,
@@ -149,22 +156,18 @@ struct ModelList {
     next: Option<i32>,
 }
 
-/// Models on a page where the client does not say, and at most.
-const PAGE: (i64, i64) = (20, 1000);
-
 #[get("/models")]
 async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
-    let (filter, limit) = parse_filter(uri)?;
+    let (page, filter) = parse_filter(uri)?;
     let filter = Filter { owner: caller.owner(), ..filter };
     // One more than asked for tells whether there is a next page.
-    let mut found = pool.run(move |conn| Ok(models::list(conn, &filter, limit + 1)?)).await?;
-    let has_more = found.len() as i64 > limit;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|last| last.id);
+    let mut found = pool.run(move |conn| Ok(models::list(conn, &filter, page.limit + 1)?)).await?;
+    let next = page.cut(&mut found, |model| model.id);
     let summary = |model: models::Summary| ModelSummary {
         model_id: model.id,
         status: model.status.as_str(),
         name: model.name,
+        dataset_id: model.dataset_id,
         created_at: time(model.created_at),
         finished_at: model.finished_at.map(time),
         best: model.best.map(|best| best.0),
@@ -173,32 +176,28 @@ async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Re
     Ok(Json(ModelList { models: found.into_iter().map(summary).collect(), next }))
 }
 
-/// What the query string of a list asks for, and how many.
-fn parse_filter(uri: &Origin<'_>) -> Result<(Filter, i64), ApiError> {
-    let (mut filter, mut limit) = (Filter::default(), PAGE.0);
-    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
-        let wrong = |expected: &str| ApiError::invalid(format!("{name}: expected {expected}, not {}", shown(value)));
+/// What the query string of a list asks for.
+fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
+    let mut filter = Filter::default();
+    let page = Page::read(uri, "status, name, dataset_id", |name, value| {
         match name {
-            "limit" => {
-                let in_range = value.parse().ok().filter(|limit| (1..=PAGE.1).contains(limit));
-                limit = in_range.ok_or_else(|| wrong(&format!("a whole number from 1 to {}", PAGE.1)))?;
-            }
-            "after" => filter.before = Some(value.parse().map_err(|_not_a_number| wrong("the next of a page before"))?),
             "status" => {
                 let words = Status::ALL.map(Status::as_str).join(", ");
-                filter.status = Some(Status::from_word(value).ok_or_else(|| wrong(&format!("one of {words}")))?);
+                let status = Status::from_word(value);
+                filter.status = Some(status.ok_or_else(|| wrong(name, value, format!("one of {words}")))?);
             }
-            "name" if value.contains('\0') => return Err(wrong("a name without NUL characters")),
+            "name" if value.contains('\0') => return Err(wrong(name, value, "a name without NUL characters")),
             "name" => filter.name = Some(value.to_owned()),
-            _ => {
-                return Err(ApiError::invalid(format!(
-                    "unknown parameter {}; known are limit, after, status, name",
-                    shown(name)
-                )));
+            "dataset_id" => {
+                let id = value.parse().map_err(|_not_a_number| wrong(name, value, "the number of a dataset"))?;
+                filter.dataset_id = Some(id);
             }
+            _ => return Ok(false),
         }
-    }
-    Ok((filter, limit))
+        Ok(true)
+    })?;
+    filter.before = page.before;
+    Ok((page, filter))
 }
 
 /// The document of the caller's model `id`.
@@ -220,18 +219,10 @@ async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String
 /// # Errors
 /// 404: a model that cannot be numbered like this does not exist.
 pub(super) fn parse_id(id: &str) -> Result<i32, ApiError> {
-    // Digits alone: a sign or a blank would be a second name of the same model.
-    let number = id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten();
-    number.ok_or_else(|| {
-        let id: String = id.chars().take(40).collect();
-        ApiError::not_found(format!("there is no model {id:?}: a model's id is a positive integer"))
-    })
+    ids::parse("model", id)
 }
 
 /// What a failed look-up of model `id` means.
 pub(super) fn unless_absent(error: db::Error, id: i32) -> ApiError {
-    match error {
-        db::Error::Query(diesel::result::Error::NotFound) => ApiError::not_found(format!("there is no model {id}")),
-        error => error.into(),
-    }
+    ids::unless_absent(error, "model", id)
 }

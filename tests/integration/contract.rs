@@ -29,6 +29,8 @@ fn wrong_methods_are_refused_with_the_right_ones() {
         ("GET", "/model/1/predict", "POST"),
         ("DELETE", "/model/1/cancel", "POST"),
         ("POST", "/models", "GET, HEAD"),
+        ("DELETE", "/datasets", "GET, HEAD, POST"),
+        ("PUT", "/dataset/1", "DELETE, GET, HEAD"),
         ("POST", "/health/live", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
     ];

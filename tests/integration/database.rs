@@ -99,7 +99,7 @@ fn the_tables_refuse_what_the_code_never_writes() {
         ("INSERT INTO models (dataset_id, params) VALUES (999, '{}')".to_owned(), "models_dataset_id_fkey"),
         ("INSERT INTO dataset_chunks VALUES (1, 1, 'abc')".to_owned(), "dataset_chunks_cells_check"),
         ("INSERT INTO datasets (column_names, n_rows) VALUES ('[]', 1)".to_owned(), "check"),
-        ("DELETE FROM datasets".to_owned(), "models_dataset_id_fkey"),
+        ("DELETE FROM datasets".to_owned(), "models_dataset_until_ended"),
     ];
     for (sql, constraint) in cases {
         let error = diesel::sql_query(&sql).execute(&mut database.connect()).unwrap_err().to_string();

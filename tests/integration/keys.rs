@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Folder, Process, Reply, Server, Service, Settings, example, ridgeline, wait_until};
+use crate::support::{
+    Database, Folder, Process, Reply, Server, Service, Settings, example, ridgeline, wait_until, with,
+};
 
 /// Runs `ridgeline key ..` and returns its exit code, standard output and standard error.
 fn key(variable: (&str, &str), arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -55,11 +57,16 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Every call that is somebody's, on the model `id`.
-fn calls(id: i64) -> [(&'static str, String, Option<Value>); 6] {
+/// Every call that is somebody's, those from the fifth on about the model `id`, or the dataset of the same number.
+fn calls(id: i64) -> [(&'static str, String, Option<Value>); 11] {
     [
         ("GET", "/models".to_owned(), None),
         ("POST", "/train".to_owned(), Some(example())),
+        ("GET", "/datasets".to_owned(), None),
+        ("POST", "/datasets".to_owned(), Some(json!({"data": "a\n1\n"}))),
+        ("GET", format!("/dataset/{id}"), None),
+        ("POST", "/train".to_owned(), Some(with(example(), json!({"data": null, "dataset_id": id})))),
+        ("DELETE", format!("/dataset/{id}"), None),
         ("GET", format!("/model/{id}"), None),
         ("POST", format!("/model/{id}/predict"), Some(json!({"data": "b,c\n1,2\n"}))),
         ("POST", format!("/model/{id}/cancel"), Some(json!({}))),
@@ -132,10 +139,12 @@ fn what_belongs_to_another_key_does_not_exist() {
     let [a, b, c] = [one.submit(), two.submit(), one.submit()];
     assert_eq!((one.ids(), two.ids()), (vec![c, a], vec![b]));
     assert_eq!(two.get(&format!("/model/{b}")).ok(200)["queue_position"], 2, "jobs of others are counted");
-    for (method, path, body) in &calls(a)[2..] {
+    for (method, path, body) in &calls(a)[4..] {
         let error = two.send(method, path, body.as_ref()).error(404);
-        assert_eq!(error, format!("there is no model {a}"), "{method} {path}");
+        let noun = if path.starts_with("/model/") { "model" } else { "dataset" };
+        assert_eq!(error, format!("there is no {noun} {a}"), "{method} {path}");
     }
+    assert_eq!(two.get("/datasets").ok(200)["datasets"].as_array().unwrap().len(), 1);
     assert_eq!(one.get(&format!("/model/{a}")).ok(200)["status"], "queued");
     // A worker asks for nobody's key.
     let _worker = Settings::new(&database.url).worker();

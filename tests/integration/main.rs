@@ -9,6 +9,7 @@ mod command_line;
 mod configuration;
 mod contract;
 mod database;
+mod datasets;
 mod engine;
 mod faults;
 mod keys;

@@ -52,7 +52,7 @@ fn bad_requests_are_refused_with_the_field_and_nothing_is_stored() {
     let database = Database::new();
     let service = Service::without_workers(&database);
     let cases: Vec<(Value, &str)> = vec![
-        (json!({"data": null}), "missing field `data`"),
+        (json!({"data": null}), "missing field `data` or `dataset_id`"),
         (json!({"target": null}), "missing field `target`"),
         (json!({"target": "z"}), "target: the CSV has no column \"z\""),
         (json!({"weight_column": "w"}), "weight_column: the CSV has no column \"w\""),
@@ -139,7 +139,7 @@ fn bodies_that_are_not_what_they_say_are_refused() {
     let cases: [(&str, &[u8], u16, &str); 12] = [
         ("application/json", b"{\"data\": ", 400, "not valid JSON"),
         ("application/json", b"", 400, "not valid JSON"),
-        ("application/json", b"{} {}", 422, "missing field `data`"),
+        ("application/json", b"{} {}", 422, "missing field `target`"),
         ("application/json", deep.as_bytes(), 422, "must be a JSON object"),
         ("application/json", b"[1, ", 400, "not valid JSON"),
         ("application/json", b"[\"a,b\", \"a\"]", 422, "must be a JSON object"),

@@ -1,0 +1,248 @@
+//! Datasets: posted once, for any number of trainings.
+
+use diesel::Connection;
+use diesel::pg::PgConnection;
+use rocket::http::Status;
+use rocket::http::uri::Origin;
+use rocket::response::content::RawJson;
+use rocket::response::{self, Responder};
+use rocket::serde::json::Json;
+use rocket::{Request, Response, Route, State, delete, get, post, routes};
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Caller, Uploader};
+use super::body::{self, Body, Form, RequestBody};
+use super::error::ApiError;
+use super::ids;
+use super::metrics::{Metrics, Purpose};
+use super::models::time;
+use super::page::{Page, wrong};
+use super::train::check_name;
+use crate::config::Config;
+use crate::db::Pool;
+use crate::db::datasets::{self, Dataset, Deletion, Filter, Summary, Upload, Users};
+use crate::table::{self, ColumnStatistics, shown};
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![create_dataset, get_dataset, list_datasets, delete_dataset]
+}
+
+/// The JSON body, or what a form or a `text/csv` body with its query string amounts to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct CreateDatasetRequest {
+    data: String,
+    name: Option<String>,
+}
+
+/// A dataset as clients see it.
+#[derive(Serialize)]
+struct DatasetDocument {
+    dataset_id: i32,
+    name: Option<String>,
+    created_at: String,
+    /// Whether it stays until it is deleted; otherwise it goes with the last model that uses it.
+    standalone: bool,
+    n_rows: i64,
+    n_columns: usize,
+    columns: Vec<Column>,
+    /// The newest models that use it.
+    models: Vec<i32>,
+    n_models: i64,
+}
+
+/// What a column is like.
+#[derive(Serialize)]
+struct Column {
+    name: String,
+    #[serde(flatten)]
+    statistics: ColumnStatistics,
+}
+
+impl DatasetDocument {
+    fn new(dataset: Dataset, users: Users) -> Self {
+        let statistics = dataset.statistics.map(|statistics| statistics.0).unwrap_or_default();
+        let names = dataset.column_names.0;
+        Self {
+            dataset_id: dataset.id,
+            name: dataset.name,
+            created_at: time(dataset.created_at),
+            standalone: dataset.is_standalone,
+            n_rows: dataset.n_rows,
+            n_columns: names.len(),
+            columns: names.into_iter().zip(statistics).map(|(name, statistics)| Column { name, statistics }).collect(),
+            models: users.newest,
+            n_models: users.count,
+        }
+    }
+}
+
+/// The reply to an upload: the document and where to find it.
+struct Created {
+    dataset_id: i32,
+    document: RawJson<String>,
+}
+
+impl<'r> Responder<'r, 'static> for Created {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let location = format!("/dataset/{}", self.dataset_id);
+        let response = (Status::Created, self.document).respond_to(request)?;
+        Response::build_from(response).raw_header("Location", location).ok()
+    }
+}
+
+#[post("/datasets", data = "<body>")]
+async fn create_dataset(
+    uploader: Uploader,
+    body: RequestBody<'_>,
+    uri: &Origin<'_>,
+    config: &State<Config>,
+    pool: &State<Pool>,
+    metrics: &State<Metrics>,
+) -> Result<Created, ApiError> {
+    let (caller, body) = uploader.admit(body).await?;
+    let (n_bytes, upload) = if body.is_form() {
+        let form = body.read_form(config.train_limit, config).await?;
+        no_query(uri, "a form")?;
+        let n_bytes = form.csv.as_ref().map_or(0, String::len);
+        (n_bytes, super::on_blocking_thread(move || read_upload(form_request(form)?)).await?)
+    } else {
+        let body = body.read(config.train_limit, config).await?;
+        let name = if let Body::Csv(_) = body { query_name(uri)? } else { None };
+        if let Body::Json(_) = body {
+            no_query(uri, "a JSON body")?;
+        }
+        let n_bytes = body.n_bytes();
+        (n_bytes, super::on_blocking_thread(move || read_upload(body_request(body, name)?)).await?)
+    };
+    let (owner, n_rows) = (caller.owner(), upload.table.n_rows());
+    let store = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| datasets::insert(conn, owner, &upload))?);
+    let dataset_id = pool.run(store).await?;
+    metrics.received(Purpose::Training, n_bytes, n_rows);
+    Ok(Created { dataset_id, document: document(pool, caller, dataset_id).await? })
+}
+
+fn body_request(body: Body, name: Option<String>) -> Result<CreateDatasetRequest, ApiError> {
+    match body {
+        Body::Json(text) => body::from_json(&text),
+        Body::Csv(data) => Ok(CreateDatasetRequest { data, name }),
+    }
+}
+
+fn form_request(form: Form) -> Result<CreateDatasetRequest, ApiError> {
+    let data = form.csv.ok_or_else(|| ApiError::invalid("missing field `file`: the form must hold a CSV file"))?;
+    // A browser sends a field that was left empty.
+    Ok(CreateDatasetRequest { data, name: form.name.filter(|name| !name.is_empty()) })
+}
+
+/// The name in the query string of a `text/csv` body.
+fn query_name(uri: &Origin<'_>) -> Result<Option<String>, ApiError> {
+    let mut found = None;
+    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
+        if name != "name" {
+            return Err(ApiError::invalid(format!("unknown parameter {}; known is name", shown(name))));
+        }
+        if value.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(ApiError::invalid("name: the query string is not valid UTF-8"));
+        }
+        if found.replace(value.to_owned()).is_some() {
+            return Err(ApiError::invalid("name: given twice in the query string"));
+        }
+    }
+    Ok(found)
+}
+
+fn no_query(uri: &Origin<'_>, body: &str) -> Result<(), ApiError> {
+    match uri.query() {
+        Some(query) if !query.is_empty() => {
+            Err(ApiError::invalid(format!("query parameters go with a text/csv body; {body} holds the name itself")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads and describes the rows.
+fn read_upload(request: CreateDatasetRequest) -> Result<Upload, ApiError> {
+    check_name(request.name.as_deref())?;
+    let table = table::read(&request.data).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
+    if table.n_rows() == 0 {
+        return Err(ApiError::invalid("data: the CSV has no rows below its header"));
+    }
+    drop(request.data);
+    let statistics = table.statistics();
+    Ok(Upload { table, statistics, name: request.name, is_standalone: true })
+}
+
+#[get("/dataset/<id>")]
+async fn get_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
+    document(pool, caller, ids::parse("dataset", id)?).await
+}
+
+/// The document of the caller's dataset `id`.
+async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
+    let query = move |conn: &mut PgConnection| {
+        Ok(DatasetDocument::new(datasets::find(conn, caller.owner(), id)?, datasets::users(conn, id)?))
+    };
+    let document = pool.run(query).await.map_err(|error| ids::unless_absent(error, "dataset", id))?;
+    // A hundred thousand columns take their time to print.
+    let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
+    Ok(RawJson(super::on_blocking_thread(print).await?))
+}
+
+/// A dataset as a list shows it.
+#[derive(Serialize)]
+struct DatasetSummary {
+    dataset_id: i32,
+    name: Option<String>,
+    created_at: String,
+    standalone: bool,
+    n_rows: i64,
+    n_columns: i32,
+}
+
+/// A page of the list, the newest first; `next` is the `after` of the next page.
+#[derive(Serialize)]
+struct DatasetList {
+    datasets: Vec<DatasetSummary>,
+    next: Option<i32>,
+}
+
+#[get("/datasets")]
+async fn list_datasets(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<DatasetList>, ApiError> {
+    let mut filter = Filter { owner: caller.owner(), ..Filter::default() };
+    let page = Page::read(uri, "name", |name, value| match name {
+        "name" if value.contains('\0') => Err(wrong(name, value, "a name without NUL characters")),
+        "name" => {
+            filter.name = Some(value.to_owned());
+            Ok(true)
+        }
+        _ => Ok(false),
+    })?;
+    filter.before = page.before;
+    // One more than asked for tells whether there is a next page.
+    let mut found = pool.run(move |conn| Ok(datasets::list(conn, &filter, page.limit + 1)?)).await?;
+    let next = page.cut(&mut found, |dataset| dataset.id);
+    let summary = |dataset: Summary| DatasetSummary {
+        dataset_id: dataset.id,
+        name: dataset.name,
+        created_at: time(dataset.created_at),
+        standalone: dataset.is_standalone,
+        n_rows: dataset.n_rows,
+        n_columns: dataset.n_columns,
+    };
+    Ok(Json(DatasetList { datasets: found.into_iter().map(summary).collect(), next }))
+}
+
+#[delete("/dataset/<id>")]
+async fn delete_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Status, ApiError> {
+    let id = ids::parse("dataset", id)?;
+    let owner = caller.owner();
+    let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| datasets::delete(conn, owner, id))?);
+    match pool.run(delete).await.map_err(|error| ids::unless_absent(error, "dataset", id))? {
+        Deletion::Done => Ok(Status::NoContent),
+        Deletion::NeededBy(model) => {
+            Err(ApiError::needed(format!("dataset {id} cannot be deleted yet: model {model} is to be trained on it")))
+        }
+    }
+}

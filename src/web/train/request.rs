@@ -1,0 +1,157 @@
+//! What a `POST /train` asks for: one decoder for the JSON body and for the query string.
+
+use rocket::http::uri::Origin;
+use serde::Deserialize;
+use serde_json::{Map, Number, Value};
+
+use super::super::body::{self, Body};
+use super::super::error::ApiError;
+use super::super::ids;
+use crate::table;
+use crate::training::{Loss, Params};
+
+/// Random folds where the client says nothing.
+const DEFAULT_FOLDS: usize = 5;
+/// Seeds that are drawn stay below this, so that every JSON reader can hold them exactly.
+const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
+/// Longest name of a model or a dataset, in bytes.
+const LONGEST_NAME: usize = 1000;
+/// Most penalties in one call.
+const MOST_PENALTIES: usize = 10_000;
+
+/// The JSON body, or the query parameters of a `text/csv` body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct TrainRequest {
+    data: Option<String>,
+    dataset_id: Option<i64>,
+    target: String,
+    n_folds: Option<usize>,
+    fit_intercept: Option<bool>,
+    l2_coef: Option<Vec<f64>>,
+    seed: Option<u64>,
+    loss: Option<Loss>,
+    standardize: Option<bool>,
+    weight_column: Option<String>,
+    fold_column: Option<String>,
+    name: Option<String>,
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A CSV that comes with the request.
+    Csv(String),
+    /// A dataset that was posted before.
+    Dataset(i32),
+}
+
+/// A request with the defaults filled in; not checked against the rows.
+pub(super) struct Wish {
+    pub(super) source: Source,
+    pub(super) params: Params,
+    pub(super) name: Option<String>,
+}
+
+impl TrainRequest {
+    /// The request that a body and the query string make.
+    pub(super) fn read(body: Body, query: Map<String, Value>) -> Result<Self, ApiError> {
+        match body {
+            Body::Json(_) if !query.is_empty() => {
+                Err(ApiError::invalid("query parameters go with a text/csv body; a JSON body holds them itself"))
+            }
+            Body::Json(text) => body::from_json(&text),
+            Body::Csv(text) => Self::from_query(query, text),
+        }
+    }
+
+    /// The parameters that a query string holds; they are the fields of the JSON body.
+    fn from_query(query: Map<String, Value>, csv: String) -> Result<Self, ApiError> {
+        if query.contains_key("data") {
+            return Err(ApiError::invalid("data: the CSV is the body, and cannot be a query parameter as well"));
+        }
+        let mut request: Self = serde_path_to_error::deserialize(Value::Object(query))
+            .map_err(|error| body::json_error(&error.path().to_string(), error.inner()))?;
+        // An empty body beside a dataset_id is none.
+        request.data = (request.dataset_id.is_none() || !csv.is_empty()).then_some(csv);
+        Ok(request)
+    }
+
+    /// Fills in the defaults.
+    pub(super) fn complete(self) -> Result<Wish, ApiError> {
+        let source = match (self.data, self.dataset_id) {
+            (Some(csv), None) => Source::Csv(csv),
+            (None, Some(id)) => Source::Dataset(ids::within("dataset", id)?),
+            (None, None) => {
+                return Err(ApiError::invalid(
+                    "missing field `data` or `dataset_id`: the CSV, or the number of a dataset that was posted before",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(ApiError::invalid("data and dataset_id: exactly one of them must be given, not both"));
+            }
+        };
+        if self.fold_column.is_some() && (self.n_folds.is_some() || self.seed.is_some()) {
+            return Err(ApiError::invalid(
+                "fold_column: the column is the folds, so n_folds and seed cannot be given too",
+            ));
+        }
+        if self.l2_coef.as_ref().is_some_and(|penalties| penalties.len() > MOST_PENALTIES) {
+            return Err(ApiError::invalid(format!("l2_coef: at most {MOST_PENALTIES} penalties can be tried at once")));
+        }
+        check_name(self.name.as_deref())?;
+        let draws = self.fold_column.is_none();
+        let params = Params {
+            target: self.target,
+            n_folds: draws.then_some(self.n_folds.unwrap_or(DEFAULT_FOLDS)),
+            fit_intercept: self.fit_intercept.unwrap_or(true),
+            l2_coef: self.l2_coef,
+            seed: draws.then(|| self.seed.unwrap_or_else(|| rand::random_range(0..=LARGEST_DRAWN_SEED))),
+            loss: self.loss.unwrap_or(Loss::Mean),
+            standardize: self.standardize.unwrap_or(false),
+            weight_column: self.weight_column,
+            fold_column: self.fold_column,
+        };
+        Ok(Wish { source, params, name: self.name })
+    }
+}
+
+/// Refuses a name that is too long, or that the database cannot hold.
+pub(in crate::web) fn check_name(name: Option<&str>) -> Result<(), ApiError> {
+    match name {
+        Some(name) if name.len() > LONGEST_NAME || name.contains('\0') => {
+            Err(ApiError::invalid(format!("name: at most {LONGEST_NAME} bytes, and no NUL character")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The query string as the JSON that it stands for, so that one decoder and its messages serve both.
+pub(super) fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
+    let mut parameters = Map::new();
+    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
+        let value = match name {
+            _ if value.contains(char::REPLACEMENT_CHARACTER) => {
+                return Err(ApiError::invalid(format!("{}: the query string is not valid UTF-8", table::shown(name))));
+            }
+            "l2_coef" => value.split(',').map(|number| number_or_text(number.trim())).collect(),
+            "n_folds" | "seed" | "dataset_id" => {
+                serde_json::from_str(value).unwrap_or_else(|_not_json| Value::from(value))
+            }
+            // Python writes True.
+            "fit_intercept" | "standardize" if value.eq_ignore_ascii_case("true") => Value::Bool(true),
+            "fit_intercept" | "standardize" if value.eq_ignore_ascii_case("false") => Value::Bool(false),
+            _ => Value::from(value),
+        };
+        if parameters.insert(name.to_owned(), value).is_some() {
+            return Err(ApiError::invalid(format!("{}: given twice in the query string", table::shown(name))));
+        }
+    }
+    Ok(parameters)
+}
+
+/// A finite number, or else the text, for the decoder to refuse.
+fn number_or_text(text: &str) -> Value {
+    let number = text.parse().ok().and_then(Number::from_f64);
+    number.map_or_else(|| Value::from(text), Value::Number)
+}
