@@ -50,6 +50,10 @@ pub struct Config {
     pub body_stall: Duration,
     /// Bytes a second that a body must bring on average, after a start of `body_stall`.
     pub body_rate: ByteUnit,
+    /// How long a connection without a request under way stays open.
+    pub idle_timeout: Duration,
+    /// Open connections beyond which those without a request under way are closed.
+    pub connection_limit: u32,
     /// What is logged.
     pub log_level: LevelFilter,
     /// The part that Rocket reads: address, port, shutdown and so on.
@@ -130,11 +134,13 @@ struct Keys {
     pool_timeout_seconds: u64,
     body_stall_seconds: u64,
     body_rate: ByteUnit,
+    idle_timeout_seconds: u64,
+    connection_limit: u32,
     log_level: String,
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 13] = [
+const OWN_KEYS: [&str; 15] = [
     "database_url",
     "data_dir",
     "workers",
@@ -147,6 +153,8 @@ const OWN_KEYS: [&str; 13] = [
     "pool_timeout_seconds",
     "body_stall_seconds",
     "body_rate",
+    "idle_timeout_seconds",
+    "connection_limit",
     "log_level",
 ];
 /// Keys that Rocket knows but that have no effect here: to accept one would be a trap.
@@ -215,6 +223,16 @@ impl Config {
             "body_rate must be 1 byte to 1 GiB (a second), but is {}",
             keys.body_rate
         );
+        ensure!(
+            (1..=86_400).contains(&keys.idle_timeout_seconds),
+            "idle_timeout_seconds must be 1 to 86400, but is {}",
+            keys.idle_timeout_seconds
+        );
+        ensure!(
+            (10..=1_000_000).contains(&keys.connection_limit),
+            "connection_limit must be 10 to 1000000, but is {}",
+            keys.connection_limit
+        );
         let log_level = keys.log_level.parse().with_context(|| {
             format!("log_level must be off, error, warn, info, debug or trace, but is {:?}", keys.log_level)
         })?;
@@ -248,6 +266,8 @@ impl Config {
             uploads_limit,
             body_stall: Duration::from_secs(keys.body_stall_seconds),
             body_rate: keys.body_rate,
+            idle_timeout: Duration::from_secs(keys.idle_timeout_seconds),
+            connection_limit: keys.connection_limit,
             log_level,
             rocket: for_rocket(figment, keys.async_threads)?,
         };
@@ -269,6 +289,8 @@ fn defaults() -> Figment {
         .merge(Serialized::default("pool_timeout_seconds", 5))
         .merge(Serialized::default("body_stall_seconds", 30))
         .merge(Serialized::default("body_rate", ByteUnit::Kibibyte(4)))
+        .merge(Serialized::default("idle_timeout_seconds", 30))
+        .merge(Serialized::default("connection_limit", 10_000))
         .merge(Serialized::default("log_level", "info"))
         .merge(Serialized::default("ident", false))
         .merge(Serialized::default("limits", limits))

@@ -15,7 +15,7 @@ use crate::db::{self, Pool, keys};
 use crate::postgres::{self, Keep, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
-use crate::web;
+use crate::web::{self, connections::raise_descriptor_limit};
 
 /// How long the start waits for a database that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,11 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long queries that are still under way may take after the last reply.
 const LAST_QUERIES: Duration = Duration::from_secs(3);
 
+/// Descriptors that are no connections: the log, the event loop, workers, files.
+const OTHER_DESCRIPTORS: u64 = 128;
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the database, its migrations or the listening socket cannot be had.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(mut config: Config) -> anyhow::Result<()> {
     // Requests are the threads here: none of them starts more for its own prediction.
     blas::use_one_thread();
     // Held until everything that uses it has ended.
@@ -35,6 +38,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?;
     check_access(&config, &mut conn)?;
     drop(conn);
+    limit_connections(&mut config)?;
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
     let runtime = runtime(&config)?;
     let result = runtime.block_on(launch(config, pool));
@@ -42,6 +46,20 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     runtime.shutdown_timeout(LAST_QUERIES);
     log::info!("the service has stopped");
     result
+}
+
+/// Takes as many descriptors as the system grants, and no more connections than these suffice for.
+fn limit_connections(config: &mut Config) -> anyhow::Result<()> {
+    let descriptors = raise_descriptor_limit().context("the limit on open files")?;
+    let others = OTHER_DESCRIPTORS + u64::from(config.pool_size);
+    let most = u32::try_from(descriptors.saturating_sub(others)).unwrap_or(u32::MAX);
+    anyhow::ensure!(most >= 10, "the limit on open files is {descriptors}, which is too low to serve with");
+    if most < config.connection_limit {
+        log::warn!("the system grants {descriptors} open files, so connection_limit is lowered to {most}");
+        config.connection_limit = most;
+    }
+    log::info!("at most {} connections, of {descriptors} open files", config.connection_limit);
+    Ok(())
 }
 
 /// The threads that answer requests. `rocket::execute` would read its own configuration, in which `workers` are threads.

@@ -11,6 +11,7 @@ use rocket::Request;
 use rocket::data::{ByteUnit, Data, FromData, Outcome};
 use rocket::http::ContentType;
 
+use super::connections::has_been_given_up;
 use super::error::ApiError;
 use crate::config::Config;
 use crate::table;
@@ -59,6 +60,8 @@ pub(super) struct RequestBody<'r> {
     /// Its size on the way, as announced.
     length: u64,
     held: &'r Held,
+    /// Its first bytes did not come in time.
+    is_late: bool,
 }
 
 #[rocket::async_trait]
@@ -73,6 +76,7 @@ impl<'r> FromData<'r> for RequestBody<'r> {
             coding: headers.get("Content-Encoding").collect::<Vec<_>>().join(","),
             length: headers.get_one("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0),
             held: Held::of(request),
+            is_late: has_been_given_up(request),
         })
     }
 }
@@ -123,6 +127,9 @@ impl<'r> RequestBody<'r> {
         let pace = Pace { stall: config.body_stall, rate: config.body_rate };
         let coding = self.coding();
         let is_too_large = self.length > limit.as_u64();
+        if self.is_late {
+            return Err(ApiError::timeout("the body stalled before its first bytes"));
+        }
         let mut stream = BodyStream::new(self.data, *coding.as_ref().unwrap_or(&Coding::Identity), limit, pace);
         match (coding, format) {
             (Ok(_), Ok(format)) if !is_too_large => Ok((format, stream)),

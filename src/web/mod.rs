@@ -5,6 +5,7 @@
 mod access_log;
 mod auth;
 mod body;
+pub(crate) mod connections;
 mod datasets;
 mod error;
 mod headers;
@@ -37,9 +38,11 @@ pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
     let rocket = rocket::custom(config.rocket.clone())
         .manage(Uploads::new(config.uploads_limit))
         .manage(keys)
+        .attach(connections::Connections::new(&config))
         .manage(config)
         .manage(pool)
         .manage(metrics.clone())
+        .attach(routing::OneMethod)
         .attach(shield)
         .attach(headers::SecurityHeaders)
         .attach(access_log::AccessLog)

@@ -1,10 +1,13 @@
-//! What Rocket's router lacks: 405 instead of 404 where a path has other methods than the one that was asked for.
+//! What Rocket's router lacks: 405 instead of 404 where a path has other methods than the one that was asked for; and what it
+//! has too much: another method by a field of a form.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use rocket::Request;
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::form::Form;
 use rocket::http::Method;
+use rocket::{Data, Request};
 
 /// The methods that a request's path takes.
 pub(super) struct AllowedMethods(BTreeSet<&'static str>);
@@ -42,3 +45,27 @@ fn matches(template: &str, path: &[&str]) -> bool {
             .zip(path)
             .all(|(part, segment)| if part.starts_with('<') { !segment.is_empty() } else { part == segment })
 }
+
+/// Takes back what Rocket does to a posted form whose first field is `_method`: it takes the field for the method. No call
+/// takes forms, and any page in a browser may post one, so that a `DELETE` could be sent by a stranger.
+pub(super) struct OneMethod;
+
+#[rocket::async_trait]
+impl Fairing for OneMethod {
+    fn info(&self) -> Info {
+        Info { name: "one method", kind: Kind::Request }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        let is_form = request.content_type().is_some_and(|content_type| content_type.is_form());
+        if is_form && request.method() != Method::Post {
+            let start = String::from_utf8_lossy(data.peek(LONGEST_FIELD).await);
+            if Form::values(&start).next().is_some_and(|field| field.name == "_method") {
+                request.set_method(Method::Post);
+            }
+        }
+    }
+}
+
+/// As much of a form as Rocket looks at.
+const LONGEST_FIELD: usize = "_method=delete".len();

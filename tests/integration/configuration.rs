@@ -50,6 +50,8 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_LIMITS", "{train=\"1 GiB\", uploads=\"1 MiB\"}", "limits.uploads"),
         ("ROCKET_BODY_STALL_SECONDS", "0", "body_stall_seconds"),
         ("ROCKET_BODY_RATE", "0", "body_rate"),
+        ("ROCKET_IDLE_TIMEOUT_SECONDS", "0", "idle_timeout_seconds"),
+        ("ROCKET_CONNECTION_LIMIT", "1", "connection_limit"),
         ("ROCKET_QUEUE_LIMIT", "0", "queue_limit"),
         ("ROCKET_TRAINING_LIMIT_SECONDS", "0", "training_limit_seconds"),
         ("ROCKET_SHUTDOWN", "{graec=1}", "shutdown.graec"),

@@ -97,3 +97,15 @@ fn every_event_is_one_line_with_time_level_and_target() {
         assert_eq!(log.lines().filter(|line| line.contains(words)).count(), 1, "{words}\n{log}");
     }
 }
+
+#[test]
+fn a_form_cannot_pretend_another_method() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id = service.submit(&crate::support::example());
+    let path = format!("/model/{id}");
+    for body in ["_method=delete", "_method=DELETE&x=1", "_method=get"] {
+        service.post_as("application/x-www-form-urlencoded", &path, body).error(405);
+    }
+    service.get(&path).ok(200);
+}

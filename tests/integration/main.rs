@@ -7,6 +7,7 @@
 mod bodies;
 mod command_line;
 mod configuration;
+mod connections;
 mod contract;
 mod database;
 mod datasets;

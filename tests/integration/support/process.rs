@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_ridgeline");
 /// How long anything that a test waits for may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,8 +26,21 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The real binary in a folder without a `Rocket.toml`, with nothing of this process's configuration.
 pub(crate) fn ridgeline(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ridgeline"));
-    command.args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let mut command = clean(BINARY);
+    command.args(arguments);
+    command
+}
+
+/// The same with no more than so many files open at once.
+pub(crate) fn ridgeline_with_descriptors(arguments: &[&str], most: u32) -> Command {
+    let mut command = clean("sh");
+    command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), BINARY]).args(arguments);
+    command
+}
+
+fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("ROCKET_") || name.starts_with("PG") || name == "DATABASE_URL" {
@@ -65,6 +79,11 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many files and connections it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// Everything that it has written so far.

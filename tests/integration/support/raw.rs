@@ -34,6 +34,21 @@ impl Raw {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// Whether the other side has closed the connection; what it has sent before is thrown away.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 4096];
+        let closed = loop {
+            match self.0.read(&mut bytes) {
+                Ok(1..) => {}
+                Ok(0) => break true,
+                Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        };
+        self.0.set_nonblocking(false).unwrap();
+        closed
+    }
+
     /// The next reply.
     #[track_caller]
     pub(crate) fn reply(&mut self) -> Reply {

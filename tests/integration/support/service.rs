@@ -1,10 +1,12 @@
 //! `ridgeline serve` and `ridgeline worker` on a database of the test's own.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::Database;
 use super::client::{Reply, send};
-use super::process::{Process, ridgeline, wait_until};
+use super::process::{Process, ridgeline, ridgeline_with_descriptors, wait_until};
 
 /// How a service is started: `ROCKET_*` variables over what suits tests.
 pub(crate) struct Settings(Vec<(&'static str, String)>);
@@ -27,7 +29,16 @@ impl Settings {
     }
 
     pub(crate) fn serve(self) -> Service {
-        let mut process = Process::spawn(ridgeline(&["serve"]).envs(self.0));
+        self.started_by(&mut ridgeline(&["serve"]))
+    }
+
+    /// A service that may have no more than so many files open.
+    pub(crate) fn serve_with_descriptors(self, most: u32) -> Service {
+        self.started_by(&mut ridgeline_with_descriptors(&["serve"], most))
+    }
+
+    fn started_by(self, command: &mut Command) -> Service {
+        let mut process = Process::spawn(command.envs(self.0));
         let url = process.wait_for_line("listening on ");
         Service { process, url }
     }
