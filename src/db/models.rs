@@ -59,6 +59,16 @@ pub struct Predictor {
     pub model: Option<Json<FittedModel>>,
 }
 
+/// What a model is called, and by what it was asked for.
+#[derive(Debug, HasQuery)]
+#[diesel(table_name = models)]
+pub struct Label {
+    /// What the client called it.
+    pub name: Option<String>,
+    /// What the client asked for.
+    pub params: Json<Params>,
+}
+
 /// The states of a model; the migration draws the transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
@@ -213,4 +223,12 @@ pub fn find(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult
 /// [`diesel::result::Error::NotFound`] when there is none.
 pub fn find_predictor(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Predictor> {
     Predictor::query().filter(owned_by(owner, id)).first(conn)
+}
+
+/// Finds what a model of `owner` is called.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find_label(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Label> {
+    Label::query().filter(owned_by(owner, id)).first(conn)
 }

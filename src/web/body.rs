@@ -89,23 +89,33 @@ impl<'r> RequestBody<'r> {
     /// not UTF-8.
     pub(super) async fn read(self, limit: ByteUnit, config: &Config) -> Result<Body, ApiError> {
         let (held, length) = (self.held, self.length);
-        let (format, mut stream) = self.stream(limit, config).await?;
-        if let Err(error) = held.reserve(0, length) {
-            return Err(stream.refuse(error).await);
-        }
-        let mut bytes = Vec::with_capacity(length.min(FIRST_ROOM) as usize);
-        while let Some(chunk) = stream.next().await? {
-            if let Err(error) = held.reserve((bytes.len() + chunk.len()) as u64, length) {
-                drop(bytes);
-                return Err(stream.refuse(error).await);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let (format, stream) = self.stream(limit, config).await?;
+        let bytes = collect(stream, held, length).await?;
         let text = to_text(bytes, "the body")?;
         Ok(match format {
             Format::Json => Body::Json(text),
             Format::Csv => Body::Csv(text),
         })
+    }
+
+    /// Reads the whole body as it is: JSON, or JSON with bytes behind it, or of a type that the client does not name.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`], 415 for any other type.
+    pub(super) async fn read_bytes(self, limit: ByteUnit, config: &Config) -> Result<Vec<u8>, ApiError> {
+        let checked = match self.content_type {
+            None => Ok(()),
+            Some(given) if given.is_json() || given.is_binary() => Ok(()),
+            Some(given) => {
+                let given = table::shown(&given.to_string());
+                Err(ApiError::unsupported_media_type(format!(
+                    "the body must be of Content-Type application/json or application/octet-stream, but is {given}"
+                )))
+            }
+        };
+        let (held, length) = (self.held, self.length);
+        let ((), stream) = self.open(limit, config, checked).await?;
+        collect(stream, held, length).await
     }
 
     /// The format of the body, and its bytes as they arrive: for whoever need not hold all of it.
@@ -188,4 +198,20 @@ fn to_text(bytes: Vec<u8>, what: &str) -> Result<String, ApiError> {
         let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
         ApiError::malformed(format!("{what} is not valid UTF-8: byte {} (line {line})", valid + 1))
     })
+}
+
+/// All bytes of a body, `length` of them as announced.
+async fn collect(mut stream: BodyStream<'_>, held: &Held, length: u64) -> Result<Vec<u8>, ApiError> {
+    if let Err(error) = held.reserve(0, length) {
+        return Err(stream.refuse(error).await);
+    }
+    let mut bytes = Vec::with_capacity(length.min(FIRST_ROOM) as usize);
+    while let Some(chunk) = stream.next().await? {
+        if let Err(error) = held.reserve((bytes.len() + chunk.len()) as u64, length) {
+            drop(bytes);
+            return Err(stream.refuse(error).await);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }

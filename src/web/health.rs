@@ -35,6 +35,8 @@ fn index() -> Json<Index> {
         ("GET /models", "the models, newest first: limit, after, status, name, dataset_id"),
         ("POST /model/{id}/cancel", "withdraw a model that has not ended"),
         ("DELETE /model/{id}", "delete a model and its data"),
+        ("GET /model/{id}?format=", "a trained model as a file: onnx, python"),
+        ("POST /v2/models/{id}/infer", "predictions by the Open Inference Protocol; GET /v2 and below"),
         ("POST /model/{id}/predict", "predictions for the rows of a CSV"),
         ("GET /health/live", "the process is up"),
         ("GET /health/ready", "the database is reachable and its migrations are current"),
@@ -50,12 +52,17 @@ fn live() -> Json<Value> {
 
 #[get("/health/ready")]
 async fn ready(pool: &State<Pool>) -> Result<Json<Value>, ApiError> {
+    check(pool).await?;
+    Ok(Json(json!({"status": "ready"})))
+}
+
+/// Whether requests can be answered.
+///
+/// # Errors
+/// 503 when the database cannot be reached, or its migrations are not current.
+pub(super) async fn check(pool: &Pool) -> Result<(), ApiError> {
     if pool.run(db::is_migrated).await? {
-        Ok(Json(json!({"status": "ready"})))
-    } else {
-        Err(ApiError::unavailable(
-            "the database's migrations are not current",
-            anyhow::anyhow!("migrations are pending"),
-        ))
+        return Ok(());
     }
+    Err(ApiError::unavailable("the database's migrations are not current", anyhow::anyhow!("migrations are pending")))
 }

@@ -8,9 +8,11 @@ mod body;
 pub(crate) mod connections;
 mod datasets;
 mod error;
+mod export;
 mod headers;
 mod health;
 mod ids;
+mod inference;
 mod metrics;
 mod models;
 mod page;
@@ -54,6 +56,8 @@ pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
         .mount("/", datasets::routes())
         .mount("/", models::routes())
         .mount("/", predict::routes())
+        .mount("/", export::routes())
+        .mount("/", inference::routes())
         .mount("/", metrics::routes());
     Ok(rocket)
 }

@@ -201,7 +201,7 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
 }
 
 /// The document of the caller's model `id`.
-async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
+pub(super) async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
     let query = move |conn: &mut PgConnection| {
         let model = models::find(conn, caller.owner(), id)?;
         let is_queued = model.status == Status::Queued;

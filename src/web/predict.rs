@@ -69,7 +69,7 @@ async fn predict(
 }
 
 /// The coefficients, or 409 with the reason why there are none.
-fn trained(found: Predictor, id: i32) -> Result<FittedModel, ApiError> {
+pub(super) fn trained(found: Predictor, id: i32) -> Result<FittedModel, ApiError> {
     match (found.model, found.status) {
         (Some(model), _) => Ok(model.0),
         (None, Status::Failed) => {
@@ -96,17 +96,25 @@ fn csv_of(body: Body, id: i32) -> Result<String, ApiError> {
     }
 }
 
-/// `X w + b`, with LAPACK's companion BLAS (gemv).
+/// The predictions for the rows of a CSV.
 fn predictions(model: &FittedModel, csv: &str) -> Result<Vec<f64>, ApiError> {
     let cells = read_columns(csv, &model.features).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
+    evaluate(model, &cells, |row| format!("data: line {}", line_of_row(csv, row).unwrap_or_default()))
+}
+
+/// `X w + b`, with LAPACK's companion BLAS (gemv). `cells` are the model's features, row after row; `place` says where a row
+/// stands.
+pub(super) fn evaluate(
+    model: &FittedModel,
+    cells: &[f64],
+    place: impl Fn(usize) -> String,
+) -> Result<Vec<f64>, ApiError> {
     let shape = (cells.len() / model.features.len(), model.features.len());
-    let x = ArrayView2::from_shape(shape, &cells).map_err(|error| ApiError::internal(error.into()))?;
+    let x = ArrayView2::from_shape(shape, cells).map_err(|error| ApiError::internal(error.into()))?;
     let result = x.dot(&ArrayView1::from(&model.coef)) + model.intercept;
     if let Some(row) = result.iter().position(|value| !value.is_finite()) {
-        let line = line_of_row(csv, row).unwrap_or_default();
-        return Err(ApiError::invalid(format!(
-            "data: line {line}: the prediction overflows a 64-bit floating-point number"
-        )));
+        let place = place(row);
+        return Err(ApiError::invalid(format!("{place}: the prediction overflows a 64-bit floating-point number")));
     }
     Ok(result.to_vec())
 }

@@ -4,6 +4,7 @@ mod client;
 mod database;
 mod folder;
 mod process;
+mod python;
 mod raw;
 mod service;
 
@@ -11,6 +12,7 @@ pub(crate) use client::Reply;
 pub(crate) use database::{Database, Server};
 pub(crate) use folder::Folder;
 pub(crate) use process::{Process, ridgeline, wait_until};
+pub(crate) use python::{python, python_script};
 pub(crate) use raw::Raw;
 pub(crate) use service::{Service, Settings};
 

@@ -1,0 +1,91 @@
+//! `GET /model/N?format=`: a trained model for use elsewhere, so that nobody is locked in.
+
+mod onnx;
+mod python;
+
+use rocket::http::{ContentType, Header};
+use rocket::response::content::RawJson;
+use rocket::response::{self, Responder};
+use rocket::{Request, Response, Route, State, get, routes};
+
+use super::auth::Caller;
+use super::error::ApiError;
+use super::models::{document, parse_id, unless_absent};
+use super::predict::trained;
+use crate::db::Pool;
+use crate::db::models;
+use crate::table::shown;
+use crate::training::FittedModel;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![export_model]
+}
+
+/// A model, and what is told of it wherever it goes.
+struct Exported {
+    id: i32,
+    name: Option<String>,
+    target: String,
+    model: FittedModel,
+}
+
+/// A file to be kept under a name.
+struct File {
+    content_type: ContentType,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl<'r> Responder<'r, 'static> for File {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        // The name holds a number and an extension: nothing to be quoted.
+        let disposition = Header::new("Content-Disposition", format!("attachment; filename=\"{}\"", self.name));
+        Response::build_from((self.content_type, self.bytes).respond_to(request)?).header(disposition).ok()
+    }
+}
+
+/// The document as JSON, or the model as a file.
+enum Format {
+    Json(RawJson<String>),
+    File(Box<File>),
+}
+
+impl<'r> Responder<'r, 'static> for Format {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            Self::Json(document) => document.respond_to(request),
+            Self::File(file) => file.respond_to(request),
+        }
+    }
+}
+
+#[get("/model/<id>?<format>")]
+async fn export_model(id: &str, format: &str, caller: Caller, pool: &State<Pool>) -> Result<Format, ApiError> {
+    let write: fn(&Exported) -> Result<File, ApiError> = match format {
+        "json" => return Ok(Format::Json(document(pool, caller, parse_id(id)?).await?)),
+        "onnx" => |exported| {
+            let bytes = onnx::write(exported).map_err(ApiError::invalid)?;
+            Ok(File { content_type: ContentType::Binary, name: format!("model-{}.onnx", exported.id), bytes })
+        },
+        "python" => |exported| {
+            let content_type = ContentType::new("text", "x-python").with_params(("charset", "utf-8"));
+            let bytes = python::write(exported).into_bytes();
+            Ok(File { content_type, name: format!("model_{}.py", exported.id), bytes })
+        },
+        _ => {
+            return Err(ApiError::invalid(format!(
+                "format: expected one of json, onnx, python, not {}",
+                shown(format)
+            )));
+        }
+    };
+    let id = parse_id(id)?;
+    let owner = caller.owner();
+    let found = pool
+        .run(move |conn| Ok((models::find_predictor(conn, owner, id)?, models::find_label(conn, owner, id)?)))
+        .await;
+    let (predictor, label) = found.map_err(|error| unless_absent(error, id))?;
+    let exported = Exported { id, name: label.name, target: label.params.0.target, model: trained(predictor, id)? };
+    Ok(Format::File(Box::new(super::on_blocking_thread(move || write(&exported)).await?)))
+}
