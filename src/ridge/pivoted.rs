@@ -10,8 +10,9 @@ use super::{
 
 /// `Pᵀ A P = [R11 R12]ᵀ [R11 R12]` of an equilibrated A = D (G + Λ) D, in doubled precision.
 ///
-/// Columns whose pivot falls below `tolerance` times their diagonal depend on the columns chosen before them: dead. Among
-/// the others the one that is largest for its penalty is next, so that the basic solution is near the one of minimum norm.
+/// Columns whose pivot falls below `tolerance` times their diagonal, or into its own rounding errors, depend on the columns
+/// chosen before them: dead. Among the others the one that is largest for its penalty is next, so that the basic solution is
+/// near the one of minimum norm.
 pub(super) struct PivotedFactor {
     d: usize,
     /// Rows of R, each of length d in the columns' given order; rank of them.
@@ -37,7 +38,7 @@ impl PivotedFactor {
         let diagonal: Vec<Dd> = (0..d).map(|j| a[j * d + j]).collect();
         let mut alive: Vec<usize> = (0..d).filter(|j| diagonal[*j].hi > 0.0).collect();
         let mut dead: Vec<usize> = (0..d).filter(|j| !(diagonal[*j].hi > 0.0)).collect();
-        let (mut r, mut basis) = (Vec::new(), Vec::new());
+        let (mut r, mut basis): (Vec<Dd>, Vec<usize>) = (Vec::new(), Vec::new());
         // The remaining matrix is kept in place, upper triangle in the given order of the columns.
         loop {
             let depends = |j: &usize| !(a[j * d + j].hi > tolerance * diagonal[*j].hi);
@@ -50,6 +51,11 @@ impl PivotedFactor {
             };
             run.check()?;
             let pivot = alive.remove(at);
+            let left = a[pivot * d + pivot].hi / diagonal[pivot].hi;
+            if left < SUSPICIOUS && left <= pivot_error(d, &r, &basis, &diagonal, pivot) {
+                dead.push(pivot);
+                continue;
+            }
             let root = a[pivot * d + pivot].sqrt();
             let mut row = vec![Dd::ZERO; d];
             for &j in alive.iter().chain(&dead) {
@@ -200,6 +206,27 @@ impl PivotedFactor {
         let gram = Box::new(Self::new(Equilibrated::plain(q, a), 1e-28, run)?);
         Ok(NullSpace { vectors, gram })
     }
+}
+
+/// Pivots above this share of their diagonal have digits whatever the rounding errors.
+const SUSPICIOUS: f64 = 1e-16;
+
+/// A bound for the rounding error of the pivot of column j, as a share of its diagonal.
+///
+/// The computed factor is the exact one of A + E with `|E_ik| <= n u (A_ii A_kk)^(1/2)` (Higham 2002, theorem 10.3), and the
+/// pivot of A + E is that of A plus `(x, -1)ᵀ E (x, -1)`, `x = R11⁻¹ r_j` the coefficients of column j on the basis.
+fn pivot_error(d: usize, r: &[Dd], basis: &[usize], diagonal: &[Dd], j: usize) -> f64 {
+    /// Of one addition and one multiplication in doubled precision.
+    const ROUNDOFF: f64 = 8.0 * f64::EPSILON * f64::EPSILON;
+    let mut x = vec![0.0; d];
+    let mut length = 1.0;
+    for (k, &pivot) in basis.iter().enumerate().rev() {
+        let row = &r[k * d..(k + 1) * d];
+        let known: f64 = basis[k + 1..].iter().map(|&i| row[i].hi * x[i]).sum();
+        x[pivot] = (row[j].hi - known) / row[pivot].hi;
+        length += x[pivot].abs() * (diagonal[pivot].hi / diagonal[j].hi).sqrt();
+    }
+    (basis.len() + 1) as f64 * ROUNDOFF * length * length
 }
 
 fn dot(a: &[Dd], b: &[Dd]) -> Dd {

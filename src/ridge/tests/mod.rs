@@ -5,6 +5,7 @@ mod exact;
 mod extremes;
 mod nist;
 mod random;
+mod rank;
 mod steering;
 mod switches;
 

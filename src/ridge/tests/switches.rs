@@ -43,7 +43,7 @@ fn data(n: usize, d: usize, correlation: f64, noise: f64) -> Vec<f64> {
 }
 
 /// Runs a part of the engine on a matrix.
-fn with_source<R>(
+pub(super) fn with_source<R>(
     values: &[f64],
     n_columns: usize,
     params: &Params,
