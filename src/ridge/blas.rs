@@ -11,6 +11,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 unsafe extern "C" {
     fn openblas_get_corename() -> *const c_char;
+    fn openblas_get_num_threads() -> c_int;
     fn openblas_set_num_threads(n: c_int);
 }
 
@@ -56,17 +57,21 @@ fn better_core_type(core: &str) -> Option<&'static str> {
 
 /// Makes `OpenBLAS` compute in the calling thread only, for the whole process.
 pub fn use_one_thread() {
-    // SAFETY: a setting of the library; takes any number.
-    unsafe { openblas_set_num_threads(1) };
+    // SAFETY: a setting of the library; takes any number. It wakes the library's threads, so it is not set in vain.
+    unsafe {
+        if openblas_get_num_threads() != 1 {
+            openblas_set_num_threads(1);
+        }
+    }
 }
 
 fn int(n: usize) -> c_int {
     c_int::try_from(n).expect("dimensions fit LAPACK's 32-bit integers")
 }
 
-/// `c += aᵀ a` (dsyrk), a: (rows, p) row-major, c: (p, p), upper triangle.
-pub(super) fn add_gram(rows: usize, p: usize, a: &[f64], c: &mut [f64]) {
-    assert!(a.len() >= rows * p && c.len() == p * p);
+/// `c += aᵀ a` (dsyrk), a: (rows, p) row-major, its rows `stride` values apart, c: (p, p), upper triangle.
+pub(super) fn add_gram(rows: usize, p: usize, stride: usize, a: &[f64], c: &mut [f64]) {
+    assert!(p <= stride && a.len() >= rows * stride && c.len() == p * p);
     let (upper, transposed) = (CBLAS_UPLO::CblasUpper, CBLAS_TRANSPOSE::CblasTrans);
     // SAFETY: the slices have the lengths that the shapes say.
     unsafe {
@@ -78,7 +83,7 @@ pub(super) fn add_gram(rows: usize, p: usize, a: &[f64], c: &mut [f64]) {
             int(rows),
             1.0,
             a.as_ptr(),
-            int(p),
+            int(stride),
             1.0,
             c.as_mut_ptr(),
             int(p),

@@ -41,14 +41,21 @@ impl Columns {
         self.weight.map_or(1.0, |c| row[c])
     }
 
+    /// The columns of (features.., target) as runs of adjacent ones: where a run begins among them, and its columns.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let target = self.target..self.target + 1;
+        self.runs.iter().cloned().chain([target]).scan(0, |next, run| {
+            let at = *next;
+            *next += run.len();
+            Some((at, run))
+        })
+    }
+
     /// Copies features and then target to `out`, of length d + 1.
     pub(super) fn gather(&self, row: &[f64], out: &mut [f64]) {
-        let mut at = 0;
-        for run in &self.runs {
-            out[at..at + run.len()].copy_from_slice(&row[run.clone()]);
-            at += run.len();
+        for (at, run) in self.parts() {
+            out[at..at + run.len()].copy_from_slice(&row[run]);
         }
-        out[at] = row[self.target];
     }
 
     /// The features as a slice of the row itself, if they are adjacent columns.

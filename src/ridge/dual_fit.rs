@@ -1,7 +1,7 @@
 //! The final fit of data with more columns than rows.
 
 use super::{
-    blas,
+    blas, dd_loops,
     double_double::{self, Dd},
     dual::{DualSystem, factor, standardising},
     error::RidgeError,
@@ -152,7 +152,7 @@ impl Rows<'_> {
                 for_each_row(self.source.rows, block, |i, row| {
                     if t[i].hi != 0.0 {
                         self.source.gather(row, &mut z);
-                        double_double::add_scaled(t[i], &z, &mut hi, &mut lo);
+                        dd_loops::add_scaled(t[i], &z, &mut hi, &mut lo);
                     }
                 })?;
                 self.source.run.check()?;
@@ -179,7 +179,7 @@ impl Rows<'_> {
                 for_each_row(self.source.rows, block, |_, row| {
                     self.source.gather(row, &mut z);
                     let (x, y) = z.split_at(w.len());
-                    residuals.push(Dd::from(y[0]) - b - double_double::dot(x, &hi, &lo));
+                    residuals.push(Dd::from(y[0]) - b - dd_loops::dot(x, &hi, &lo));
                 })?;
                 self.source.run.check()?;
             }

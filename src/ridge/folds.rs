@@ -34,12 +34,17 @@ impl Partition {
     pub(super) fn random(n_rows: usize, n_folds: usize, seed: u64) -> Self {
         let sizes: Vec<u64> =
             (0..n_folds).map(|f| (n_rows / n_folds + usize::from(f < n_rows % n_folds)) as u64).collect();
-        let mut free = FenwickTree::new(&sizes);
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut random = ChaCha8Rng::from_seed(key);
-        let fold_of_row =
-            (0..n_rows).map(|row| free.take(uniform_below((n_rows - row) as u64, &mut random)) as u32).collect();
+        let ranks = (0..n_rows).map(|row| uniform_below((n_rows - row) as u64, &mut random));
+        let fold_of_row = if n_folds <= FewCounts::MOST && u32::try_from(n_rows).is_ok() {
+            let mut free = FewCounts::new(&sizes);
+            ranks.map(|rank| free.take(rank as u32)).collect()
+        } else {
+            let mut free = FenwickTree::new(&sizes);
+            ranks.map(|rank| free.take(rank) as u32).collect()
+        };
         Self { fold_of_row: Some(fold_of_row), n_rows, n_folds }
     }
 
@@ -80,9 +85,36 @@ impl Partition {
 fn uniform_below(bound: u64, random: &mut impl Rng) -> u64 {
     loop {
         let product = u128::from(random.next_u64()) * u128::from(bound);
-        if product as u64 >= bound.wrapping_neg() % bound {
+        // The division is rarely needed: the threshold is below the bound.
+        if product as u64 >= bound || product as u64 >= bound.wrapping_neg() % bound {
             return (product >> 64) as u64;
         }
+    }
+}
+
+/// Prefix sums of up to 16 counts under decrements: no branch depends on them, so that they are compared all at once.
+struct FewCounts([u32; Self::MOST]);
+
+impl FewCounts {
+    const MOST: usize = 16;
+
+    fn new(counts: &[u64]) -> Self {
+        let mut prefix = [u32::MAX; Self::MOST];
+        let mut sum = 0;
+        for (prefix, count) in prefix.iter_mut().zip(counts) {
+            sum += *count as u32;
+            *prefix = sum;
+        }
+        Self(prefix)
+    }
+
+    /// As [`FenwickTree::take`].
+    fn take(&mut self, rank: u32) -> u32 {
+        let at = self.0.iter().map(|prefix| u32::from(*prefix <= rank)).sum();
+        for (f, prefix) in self.0.iter_mut().enumerate() {
+            *prefix -= u32::from(f as u32 >= at);
+        }
+        at
     }
 }
 
@@ -143,6 +175,17 @@ mod tests {
         // Six partitions, 1000 expected of each; the standard deviation is 29.
         assert_eq!(count.len(), 6);
         assert!(count.values().all(|c| (850..1150).contains(c)), "{count:?}");
+    }
+
+    #[test]
+    fn few_and_many_counts_are_taken_alike() {
+        let counts = [3, 1, 4, 1, 5, 9, 2, 6];
+        let (mut few, mut many) = (FewCounts::new(&counts), FenwickTree::new(&counts));
+        let n: u64 = counts.iter().sum();
+        for left in (1..=n).rev() {
+            let rank = (left * 7919) % left.max(2) % left;
+            assert_eq!(few.take(rank as u32) as usize, many.take(rank));
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::{
     columns::Columns,
-    double_double::{scaled, two_sum},
+    double_double::scaled,
     error::RidgeError,
     moments::{Block, Moments, Real},
-    rows::{Rows, for_each_row},
+    rows::{Rows, for_each_row, visit_values},
     run::{Phase, Run},
 };
 use std::ops::Range;
@@ -62,10 +62,11 @@ impl Source<'_> {
         cell_of: impl Fn(usize) -> Option<usize> + Sync,
         share: (f64, f64),
     ) -> Result<Vec<Moments<T>>, RidgeError> {
-        let p = self.p();
+        let (n, p) = (self.rows.n_rows(), self.p());
         let cell_values = p * p * n_cells * size_of::<T>() / 8;
-        let budget = (self.rows.n_rows() * p).max(1 << 22);
-        let chunks = self.chunks((budget / cell_values.max(1)).clamp(1, 16));
+        // As much as the matrix itself; and enough rows in a cell to make up for merging it.
+        let most = (n * p).max(1 << 22) / cell_values.max(1);
+        let chunks = self.chunks(most.min(n / (256 * n_cells)).clamp(2, 16).min(most.max(1)));
         let phase = self.run.phase(share.0, share.1, self.rows.n_blocks());
         let mut parts: Vec<Vec<Moments<T>>> = self
             .run
@@ -85,25 +86,20 @@ impl Source<'_> {
         cell_of: &impl Fn(usize) -> Option<usize>,
         phase: &Phase<'_>,
     ) -> Result<Vec<Moments<T>>, RidgeError> {
-        let p = self.p();
-        // Rows are collected until a block is worth a call of dsyrk; all blocks together stay in the cache.
-        let largest = if T::IS_DOUBLED { 64 } else { 512 };
-        let capacity = ((1 << 19) / (p * n_cells)).clamp(1, largest);
-        let mut cells: Vec<Cell<T>> = (0..n_cells).map(|_| Cell::new(p)).collect();
-        let mut z = vec![0.0; p];
+        let mut cells = Cells::<T>::new(self.p(), n_cells);
+        let mut cell_of_row = Vec::new();
         for block in blocks {
-            for_each_row(self.rows, block, |i, row| {
-                let weight = self.columns.weight(row);
-                if weight > 0.0
-                    && let Some(cell) = cell_of(i)
-                {
-                    self.gather(row, &mut z);
-                    cells[cell].push(&z, weight, capacity);
-                }
+            visit_values(self.rows, block, |first, values| {
+                cell_of_row.clear();
+                cell_of_row.extend(values.chunks_exact(self.rows.n_columns()).enumerate().map(|(i, row)| {
+                    let cell = if self.columns.weight(row) > 0.0 { cell_of(first + i) } else { None };
+                    cell.map_or(NOWHERE, |cell| cell as u32)
+                }));
+                cells.add(self, values, &cell_of_row);
             })?;
             phase.step()?;
         }
-        Ok(cells.into_iter().map(Cell::finish).collect())
+        Ok(cells.finish())
     }
 
     /// The exact range of each of (features.., target) over the rows with weight.
@@ -133,47 +129,69 @@ impl Source<'_> {
     }
 }
 
-/// Rows of one cell on their way into its moments.
-struct Cell<T> {
-    moments: Moments<T>,
-    block: Block,
-    /// The cell's first row; the rows are kept as differences from it, so that constant columns vanish exactly and
+/// The cell of a row that counts nowhere.
+const NOWHERE: u32 = u32::MAX;
+
+/// Rows on their way into the moments of their cells. They are collected until a block is worth multiplying.
+struct Cells<T> {
+    moments: Vec<Moments<T>>,
+    /// Each as long as it may become.
+    blocks: Vec<Block>,
+    /// Each cell's first row; the rows are kept as differences from it, so that constant columns vanish exactly and
     /// nothing cancels later.
-    shift: Vec<f64>,
+    shifts: Vec<Vec<f64>>,
 }
 
-impl<T: Real> Cell<T> {
-    fn new(p: usize) -> Self {
-        let block = Block { p, hi: Vec::new(), lo: Vec::new(), weights: Vec::new() };
+impl<T: Real> Cells<T> {
+    fn new(p: usize, n_cells: usize) -> Self {
+        // All blocks together stay in the cache, unless the rows are long.
+        let (least, most) = if T::IS_DOUBLED { (1, 64) } else { (256, 512) };
+        let capacity = ((1 << 18) / (p * n_cells)).clamp(least, most);
         Self {
-            moments: Moments { weight: Default::default(), mean: Vec::new(), m: Vec::new() },
-            block,
-            shift: Vec::new(),
+            moments: vec![Moments { weight: Default::default(), mean: Vec::new(), m: Vec::new() }; n_cells],
+            blocks: vec![Block::new::<T>(p, capacity); n_cells],
+            shifts: vec![Vec::new(); n_cells],
         }
     }
 
-    fn push(&mut self, z: &[f64], weight: f64, capacity: usize) {
-        if self.shift.is_empty() {
-            self.shift = z.to_vec();
-            self.moments = Moments::empty(z.len());
-        }
-        if T::IS_DOUBLED {
-            for (z, shift) in z.iter().zip(&self.shift) {
-                let (hi, lo) = two_sum(*z, -shift);
-                self.block.hi.push(hi);
-                self.block.lo.push(lo);
+    /// Adds the rows of a block of the source.
+    fn add(&mut self, source: &Source<'_>, values: &[f64], cell_of_row: &[u32]) {
+        let n_columns = source.rows.n_columns();
+        let parts: Vec<(usize, Range<usize>)> = source.columns.parts().collect();
+        let is_plain = !T::IS_DOUBLED && !source.is_scaled();
+        let mut z = vec![0.0; source.p()];
+        for (row, cell) in values.chunks_exact(n_columns).zip(cell_of_row) {
+            let cell = *cell as usize;
+            let Some(block) = self.blocks.get_mut(cell) else { continue };
+            let shift = &mut self.shifts[cell];
+            if shift.is_empty() {
+                shift.resize(source.p(), 0.0);
+                source.gather(row, shift);
+                self.moments[cell] = Moments::empty(source.p());
             }
-        } else {
-            self.block.hi.extend(z.iter().zip(&self.shift).map(|(z, shift)| z - shift));
-        }
-        self.block.weights.push(weight);
-        if self.block.weights.len() >= capacity {
-            self.moments.add_block(&mut self.block, &self.shift);
+            if is_plain {
+                for (at, run) in &parts {
+                    block.set(*at, &row[run.clone()], &shift[*at..]);
+                }
+            } else {
+                source.gather(row, &mut z);
+                if T::IS_DOUBLED {
+                    block.set_exactly(&z, shift);
+                } else {
+                    block.set(0, &z, shift);
+                }
+            }
+            block.weights.push(source.columns.weight(row));
+            if block.is_full() {
+                self.moments[cell].add_block(block, shift);
+            }
         }
     }
 
-    fn finish(mut self) -> Moments<T> {
-        self.moments.add_block(&mut self.block, &self.shift);
+    fn finish(mut self) -> Vec<Moments<T>> {
+        for ((moments, block), shift) in self.moments.iter_mut().zip(&mut self.blocks).zip(&self.shifts) {
+            moments.add_block(block, shift);
+        }
         self.moments
     }
 }

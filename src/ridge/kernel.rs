@@ -1,8 +1,8 @@
 //! The Gram matrix of the rows, for data with more columns than rows.
 
 use super::{
-    blas,
-    double_double::{self, Dd, scaled, two_sum},
+    blas, dd_loops,
+    double_double::{Dd, scaled, two_sum},
     error::RidgeError,
     gather::Source,
     moments::Real,
@@ -34,7 +34,7 @@ impl KernelReal for f64 {
 impl KernelReal for Dd {
     fn add_tile(n: usize, tile: &mut Tile, k: &mut [Self]) {
         let z = (tile.hi.as_slice(), tile.lo.as_slice());
-        double_double::add_gram(n, z, z, k);
+        dd_loops::add_gram(n, z, z, k);
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod blas;
 mod check;
 mod columns;
+mod dd_loops;
 mod double_double;
 mod dual;
 mod dual_fit;
@@ -20,6 +21,7 @@ mod error;
 mod fit;
 mod folds;
 mod gather;
+mod gram;
 mod grid;
 mod hat;
 mod kernel;
@@ -33,6 +35,7 @@ mod report;
 mod rows;
 mod run;
 mod scores;
+mod simd;
 #[cfg(test)]
 mod tests;
 mod training;

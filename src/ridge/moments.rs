@@ -1,18 +1,23 @@
 //! Sums of squares and cross-products of a set of rows around their own mean: what a least-squares problem needs to know
 //! about its rows. Sets merge without cancellation, so training sets are sums of folds and nothing is ever subtracted.
 
-use super::blas;
-use super::double_double::{self, Dd};
+use super::dd_loops;
+use super::double_double::{Dd, two_sum};
+use super::gram::{self, padded};
+use super::simd::kernel;
 use std::ops::{Add, Mul, Sub};
 
 /// A row block on its way into moments: z = (features.., target) of some rows, less a shift, as high and low parts.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    pub(super) p: usize,
-    pub(super) hi: Vec<f64>,
+    p: usize,
+    /// Room for `capacity` rows of `stride` values; those behind p are zero.
+    hi: Vec<f64>,
     /// Empty in double precision.
-    pub(super) lo: Vec<f64>,
-    /// The rows' weights.
+    lo: Vec<f64>,
+    stride: usize,
+    capacity: usize,
+    /// The weights of the rows that are there.
     pub(super) weights: Vec<f64>,
 }
 
@@ -22,6 +27,8 @@ pub(super) trait Real:
 {
     /// Whether rows keep their low parts.
     const IS_DOUBLED: bool;
+    /// How far apart the rows of a block lie.
+    fn stride(p: usize) -> usize;
     fn from_dd(x: Dd) -> Self;
     fn dd(self) -> Dd;
     /// Centres the block around its mean, adds its products to m (upper triangle), and returns (weight, mean).
@@ -30,6 +37,9 @@ pub(super) trait Real:
 
 impl Real for f64 {
     const IS_DOUBLED: bool = false;
+    fn stride(p: usize) -> usize {
+        padded(p)
+    }
     fn from_dd(x: Dd) -> Self {
         x.value()
     }
@@ -38,20 +48,18 @@ impl Real for f64 {
     }
     fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
         let (weight, mean) = block.mean();
-        for (z, w) in block.hi.chunks_exact_mut(block.p).zip(&block.weights) {
-            z.iter_mut().zip(&mean).for_each(|(z, mean)| *z -= mean);
-            if *w != 1.0 {
-                let root = w.sqrt();
-                z.iter_mut().for_each(|z| *z *= root);
-            }
-        }
-        blas::add_gram(block.weights.len(), block.p, &block.hi, m);
-        (weight, mean.into_iter().map(Dd::from).collect())
+        let rows = &mut block.hi[..block.weights.len() * block.stride];
+        centre(&mean, &block.weights, rows);
+        gram::add_gram(block.p, rows, m);
+        (weight, mean.into_iter().take(block.p).map(Dd::from).collect())
     }
 }
 
 impl Real for Dd {
     const IS_DOUBLED: bool = true;
+    fn stride(p: usize) -> usize {
+        p
+    }
     fn from_dd(x: Dd) -> Self {
         x
     }
@@ -61,9 +69,11 @@ impl Real for Dd {
     fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
         let p = block.p;
         let (weight, mean) = block.mean();
+        let n_values = block.weights.len() * p;
+        let (block_hi, block_lo) = (&mut block.hi[..n_values], &mut block.lo[..n_values]);
         // The rounded mean is a double, so z - mean is good to 106 bits; what the mean lacks is added below.
         let mut rest = vec![Dd::ZERO; p];
-        for ((hi, lo), w) in block.hi.chunks_exact_mut(p).zip(block.lo.chunks_exact_mut(p)).zip(&block.weights) {
+        for ((hi, lo), w) in block_hi.chunks_exact_mut(p).zip(block_lo.chunks_exact_mut(p)).zip(&block.weights) {
             for j in 0..p {
                 let z = Dd { hi: hi[j], lo: lo[j] } - Dd::from(mean[j]);
                 (hi[j], lo[j]) = (z.hi, z.lo);
@@ -71,17 +81,17 @@ impl Real for Dd {
             }
         }
         if block.weights.iter().all(|w| *w == 1.0) {
-            let z = (block.hi.as_slice(), block.lo.as_slice());
-            double_double::add_gram(p, z, z, m);
+            let z = (&*block_hi, &*block_lo);
+            dd_loops::add_gram(p, z, z, m);
         } else {
-            let (mut hi, mut lo) = (block.hi.clone(), block.lo.clone());
+            let (mut hi, mut lo) = (block_hi.to_vec(), block_lo.to_vec());
             for ((hi, lo), w) in hi.chunks_exact_mut(p).zip(lo.chunks_exact_mut(p)).zip(&block.weights) {
                 for (hi, lo) in hi.iter_mut().zip(lo) {
                     let z = Dd { hi: *hi, lo: *lo } * Dd::from(*w);
                     (*hi, *lo) = (z.hi, z.lo);
                 }
             }
-            double_double::add_gram(p, (&hi, &lo), (&block.hi, &block.lo), m);
+            dd_loops::add_gram(p, (&hi, &lo), (block_hi, block_lo), m);
         }
         let mean = mean.iter().zip(rest).map(|(mean, rest)| Dd::from(*mean) + rest / weight).collect();
         (weight, mean)
@@ -89,21 +99,66 @@ impl Real for Dd {
 }
 
 impl Block {
-    /// Weight and weighted mean in double precision.
+    pub(super) fn new<T: Real>(p: usize, capacity: usize) -> Self {
+        let stride = T::stride(p);
+        let low = if T::IS_DOUBLED { capacity * stride } else { 0 };
+        Self { p, hi: vec![0.0; capacity * stride], lo: vec![0.0; low], stride, capacity, weights: Vec::new() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.weights.len() == self.capacity
+    }
+
+    /// Sets the values from `at` on of the row that is next, less a shift.
+    #[inline]
+    pub(super) fn set(&mut self, at: usize, values: &[f64], shift: &[f64]) {
+        let start = self.weights.len() * self.stride + at;
+        let row = &mut self.hi[start..start + values.len()];
+        row.iter_mut().zip(values).zip(shift).for_each(|((z, x), shift)| *z = x - shift);
+    }
+
+    /// Sets the row that is next, less a shift, without loss.
+    pub(super) fn set_exactly(&mut self, values: &[f64], shift: &[f64]) {
+        let start = self.weights.len() * self.stride;
+        for (j, (x, shift)) in values.iter().zip(shift).enumerate() {
+            (self.hi[start + j], self.lo[start + j]) = two_sum(*x, -shift);
+        }
+    }
+
+    /// Weight and weighted mean in double precision; as many values as a row has room for.
     fn mean(&self) -> (Dd, Vec<f64>) {
-        let mut sum = vec![0.0; self.p];
-        let mut weight = Dd::ZERO;
-        for (z, w) in self.hi.chunks_exact(self.p).zip(&self.weights) {
-            weight = weight + Dd::from(*w);
+        let mut sum = vec![0.0; self.stride];
+        let weight = self.weights.iter().fold(Dd::ZERO, |sum, w| sum + Dd::from(*w));
+        add_rows(&self.hi, &self.weights, &mut sum);
+        let total = weight.value();
+        sum.iter_mut().for_each(|s| *s /= total);
+        (weight, sum)
+    }
+}
+
+kernel! {
+    /// `sum += Σ w_i z_i` over rows z.
+    fn add_rows(rows: &[f64], weights: &[f64], sum: &mut [f64]) {
+        for (z, w) in rows.chunks_exact(sum.len()).zip(weights) {
             if *w == 1.0 {
                 sum.iter_mut().zip(z).for_each(|(sum, z)| *sum += z);
             } else {
                 sum.iter_mut().zip(z).for_each(|(sum, z)| *sum += w * z);
             }
         }
-        let total = weight.value();
-        sum.iter_mut().for_each(|s| *s /= total);
-        (weight, sum)
+    }
+}
+
+kernel! {
+    /// `z_i = w_i^(1/2) (z_i - mean)` for rows z.
+    fn centre(mean: &[f64], weights: &[f64], rows: &mut [f64]) {
+        for (z, w) in rows.chunks_exact_mut(mean.len()).zip(weights) {
+            z.iter_mut().zip(mean).for_each(|(z, mean)| *z -= mean);
+            if *w != 1.0 {
+                let root = w.sqrt();
+                z.iter_mut().for_each(|z| *z *= root);
+            }
+        }
     }
 }
 
@@ -144,8 +199,6 @@ impl<T: Real> Moments<T> {
             self.mean = mean;
         }
         self.weight = total;
-        block.hi.clear();
-        block.lo.clear();
         block.weights.clear();
     }
 

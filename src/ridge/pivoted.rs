@@ -2,7 +2,8 @@
 //! systems.
 
 use super::{
-    double_double::{self, Dd, exponent},
+    dd_loops,
+    double_double::{Dd, exponent},
     error::RidgeError,
     normal::Equilibrated,
     run::Run,
@@ -64,7 +65,7 @@ impl PivotedFactor {
             // A_ij -= r_i r_j; entries of columns already chosen have r = 0 and stay.
             for i in 0..d {
                 if row[i].hi != 0.0 {
-                    double_double::subtract_scaled(row[i], &row[i..], &mut a[i * d + i..(i + 1) * d]);
+                    dd_loops::subtract_scaled(row[i], &row[i..], &mut a[i * d + i..(i + 1) * d]);
                 }
             }
             row[pivot] = root;
@@ -101,7 +102,7 @@ impl PivotedFactor {
         let mut z = Vec::with_capacity(self.rank());
         for (k, &pivot) in self.basis.iter().enumerate() {
             let value = b[pivot] / self.row(k)[pivot];
-            double_double::subtract_scaled(value, self.row(k), &mut b);
+            dd_loops::subtract_scaled(value, self.row(k), &mut b);
             z.push(value);
         }
         z
@@ -145,7 +146,7 @@ impl PivotedFactor {
         let inner = gram.solve(&gram.solve(&right));
         let mut x = vec![Dd::ZERO; self.d];
         for (k, value) in inner.iter().enumerate() {
-            double_double::subtract_scaled(-*value, self.row(k), &mut x);
+            dd_loops::subtract_scaled(-*value, self.row(k), &mut x);
         }
         Ok(x)
     }
@@ -169,7 +170,7 @@ impl PivotedFactor {
             let parts: Vec<Dd> = vectors.iter().map(|n| dot(n, &penalised.0)).collect();
             let v = gram.solve(&parts);
             for (n, v) in vectors.iter().zip(v) {
-                double_double::subtract_scaled(v, n, &mut penalised.0);
+                dd_loops::subtract_scaled(v, n, &mut penalised.0);
             }
         }
         for ((w, penalised), (mantissa, e)) in w.iter_mut().zip(penalised.0).zip(&self.metric) {

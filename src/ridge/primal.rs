@@ -1,7 +1,8 @@
 //! Cross-validation of tall data from the folds' moments, in double precision and in doubled precision.
 
 use super::{
-    double_double::{self, Dd, scaled},
+    dd_loops,
+    double_double::{Dd, scaled},
     error::RidgeError,
     gather::Source,
     moments::Moments,
@@ -197,7 +198,7 @@ fn errors(
                 let sums = &mut sums[fold - batch.start];
                 sums[n_penalties] += weight;
                 for (sum, model) in sums.iter_mut().zip(&models[fold - batch.start]) {
-                    let prediction = double_double::dot(&z[..d], &model.hi, &model.lo) + model.intercept;
+                    let prediction = dd_loops::dot(&z[..d], &model.hi, &model.lo) + model.intercept;
                     let error = (prediction - Dd::from(z[d])).value();
                     *sum += weight * (error * error);
                 }

@@ -4,7 +4,8 @@
 //! error shrinks by about κ(A) u in every step, and what remains is what the residuals' own rounding leaves, 10^-30 or so.
 
 use super::{
-    double_double::{self, Dd, scaled},
+    dd_loops,
+    double_double::{Dd, scaled},
     error::RidgeError,
     gather::Source,
     rows::for_each_row,
@@ -43,9 +44,9 @@ pub(super) fn residuals(source: &Source<'_>, w: &[Dd], b: Dd) -> Result<Residual
                         (&z[..d], z[d])
                     }
                 };
-                let r = Dd::from(y) - b - double_double::dot(x, &hi, &lo);
+                let r = Dd::from(y) - b - dd_loops::dot(x, &hi, &lo);
                 let weighted = if weight == 1.0 { r } else { r * Dd::from(weight) };
-                double_double::add_scaled(weighted, x, &mut g_hi, &mut g_lo);
+                dd_loops::add_scaled(weighted, x, &mut g_hi, &mut g_lo);
                 sum = sum + weighted;
                 squares += weighted.hi * r.hi;
             })?;

@@ -5,7 +5,6 @@ use super::super::double_double::Dd;
 use super::super::normal::{Equilibrated, products};
 use super::super::pivoted::PivotedFactor;
 use super::super::primal::rank_tolerance;
-use super::super::run::Run;
 use super::{params, switches::with_source};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
