@@ -1,4 +1,4 @@
-//! The command line: `serve` (the default), `worker` or `key`.
+//! The command line: `serve` (the default), `worker`, `migrate` or `key`.
 
 use std::io;
 use std::process::ExitCode;
@@ -30,6 +30,8 @@ enum Command {
         #[arg(long)]
         stop_with_stdin: bool,
     },
+    /// Run the database migrations that are pending, and end; for where the others' role may not (they run them as well)
+    Migrate,
     /// Add, list, rotate and revoke the API keys; works beside a running service and without one
     Key {
         #[command(subcommand)]
@@ -41,7 +43,7 @@ impl Command {
     /// Where the log goes.
     fn log_stream(&self) -> Stream {
         match self {
-            Self::Serve | Self::Worker { .. } => Stream::StandardOutput,
+            Self::Serve | Self::Worker { .. } | Self::Migrate => Stream::StandardOutput,
             Self::Key { .. } => Stream::StandardError,
         }
     }
@@ -71,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let url = serve::database_to_join(&config)?;
             worker::run(&config, url, stop_with_stdin)
         }
+        Command::Migrate => serve::migrate(&config),
         Command::Key { command } => key::command::run(&config, &command, &mut io::stdout().lock()),
     }
 }

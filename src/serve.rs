@@ -114,6 +114,18 @@ fn check_access(config: &Config, conn: &mut PgConnection) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// `ridgeline migrate`: runs the pending migrations and ends.
+///
+/// # Errors
+/// When the database cannot be had, or a migration fails.
+pub fn migrate(config: &Config) -> anyhow::Result<()> {
+    // Held until the connection is closed.
+    let (url, _private) = database_for_command(config)?;
+    drop(db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?);
+    log::info!("the database's migrations are current");
+    Ok(())
+}
+
 /// The database that a worker joins: the configured one, or the private one that a `ridgeline serve` runs.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ mod postman;
 mod predict;
 mod private_server;
 mod queue;
+mod roles;
 mod support;
 mod tls;
 mod train;
