@@ -36,6 +36,8 @@ pub struct Config {
     pub training_limit: Duration,
     /// Most jobs that wait in the queue.
     pub queue_limit: u32,
+    /// How long datasets are kept after their jobs have ended; `None`: for ever.
+    pub dataset_retention: Option<Duration>,
     /// Most database connections that the API holds at once.
     pub pool_size: u32,
     /// How long a request waits for a database connection before it is answered with 503.
@@ -130,6 +132,7 @@ struct Keys {
     lease_seconds: u64,
     training_limit_seconds: u64,
     queue_limit: u32,
+    dataset_retention_seconds: Option<u64>,
     pool_size: u32,
     pool_timeout_seconds: u64,
     body_stall_seconds: u64,
@@ -140,7 +143,7 @@ struct Keys {
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 15] = [
+const OWN_KEYS: [&str; 16] = [
     "database_url",
     "data_dir",
     "workers",
@@ -149,6 +152,7 @@ const OWN_KEYS: [&str; 15] = [
     "lease_seconds",
     "training_limit_seconds",
     "queue_limit",
+    "dataset_retention_seconds",
     "pool_size",
     "pool_timeout_seconds",
     "body_stall_seconds",
@@ -163,6 +167,8 @@ const UNUSED_ROCKET_KEYS: [&str; 3] = ["secret_key", "cli_colors", "temp_dir"];
 const TLS_NAMES: [&str; 4] = ["certs", "key", "ciphers", "prefer_server_cipher_order"];
 const LIMIT_NAMES: [&str; 3] = ["train", "predict", "uploads"];
 const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
+/// A hundred years.
+const MOST_RETENTION: u64 = 100 * 366 * 86_400;
 /// Bodies are held in memory, a few times over.
 const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
 /// What large bodies hold together where nobody says otherwise, if no single one may be larger.
@@ -202,6 +208,12 @@ impl Config {
             "queue_limit must be 1 to 10000000, but is {}",
             keys.queue_limit
         );
+        if let Some(seconds) = keys.dataset_retention_seconds {
+            ensure!(
+                (1..=MOST_RETENTION).contains(&seconds),
+                "dataset_retention_seconds must be 1 to {MOST_RETENTION} (100 years), but is {seconds}"
+            );
+        }
         ensure!(keys.workers <= 256, "workers must be at most 256, but is {}", keys.workers);
         ensure!(
             keys.training_threads <= 1024,
@@ -259,6 +271,7 @@ impl Config {
             lease: Duration::from_secs(keys.lease_seconds),
             training_limit: Duration::from_secs(keys.training_limit_seconds),
             queue_limit: keys.queue_limit,
+            dataset_retention: keys.dataset_retention_seconds.map(Duration::from_secs),
             pool_size: keys.pool_size,
             pool_timeout: Duration::from_secs(keys.pool_timeout_seconds),
             train_limit,

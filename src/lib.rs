@@ -12,6 +12,7 @@
 //! | [`db`] | connections, migrations, tables |
 //! | [`queue`] | the state machine of a job, and the only SQL of the queue |
 //! | [`serve`], [`supervisor`] | the API's process, and the workers that it keeps running |
+//! | [`retention`] | what is dropped when its time is over |
 //! | [`worker`] | the loop that runs jobs |
 //! | [`training`] | dataset and parameters to engine to result |
 //! | [`ridge`] | the engine: pure mathematics |
@@ -27,6 +28,7 @@ pub mod key;
 pub mod logging;
 pub mod postgres;
 pub mod queue;
+pub mod retention;
 pub mod ridge;
 pub mod serve;
 pub mod supervisor;

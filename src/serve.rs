@@ -15,7 +15,8 @@ use crate::db::{self, Pool, keys};
 use crate::postgres::{self, Keep, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
-use crate::web::{self, connections::raise_descriptor_limit};
+use crate::web::connections::raise_descriptor_limit;
+use crate::{retention, web};
 
 /// How long the start waits for a database that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,6 +145,7 @@ pub fn database_to_join(config: &Config) -> anyhow::Result<DatabaseUrl> {
 }
 
 async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
+    let (retention, shared) = (config.dataset_retention, pool.clone());
     let n_workers = config.workers;
     // Asked for once: after an upgrade in place the kernel would call it deleted.
     let program = std::env::current_exe().context("the path of this program is unknown")?;
@@ -158,7 +160,11 @@ async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
             *started.lock().await = Some(Supervisor::start(&program, n_workers));
         })
     }));
+    let retention = retention.map(|age| tokio::spawn(retention::run(shared, age)));
     let launched = rocket.launch().await;
+    if let Some(retention) = retention {
+        retention.abort();
+    }
     if let Some(workers) = workers.lock().await.take() {
         workers.stop().await;
     }

@@ -1,8 +1,12 @@
 //! Datasets: the rows that clients post, stored once and never changed.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Double, Integer};
 use diesel_json::Json;
 
 use super::models::Status;
@@ -296,4 +300,28 @@ pub fn delete(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResu
     }
     diesel::delete(datasets::table.find(id)).execute(conn)?;
     Ok(Deletion::Done)
+}
+
+/// Deletes the datasets whose jobs have all ended `age` ago or before, `most` at most, and returns how many. Those that no
+/// model uses have had no job, and stay. Call it in a transaction.
+///
+/// # Errors
+/// Those of the database.
+pub fn drop_unneeded(conn: &mut PgConnection, age: Duration, most: i64) -> QueryResult<usize> {
+    #[derive(QueryableByName)]
+    struct Locked {
+        #[diesel(sql_type = Integer)]
+        id: i32,
+    }
+    let due = "EXISTS (SELECT FROM models WHERE dataset_id = datasets.id)
+               AND NOT EXISTS (SELECT FROM models WHERE dataset_id = datasets.id AND (finished_at IS NULL
+                   OR finished_at > clock_timestamp() - $1 * interval '1 second'))";
+    // What another service has locked is its to drop, or is about to get a job.
+    let lock = format!("SELECT id FROM datasets WHERE {due} ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED");
+    let locked: Vec<Locked> =
+        sql_query(lock).bind::<Double, _>(age.as_secs_f64()).bind::<BigInt, _>(most).load(conn)?;
+    let ids: Vec<i32> = locked.iter().map(|locked| locked.id).collect();
+    // Asked again under the lock: a job may have come between the look and the lock.
+    let delete = format!("DELETE FROM datasets WHERE id = ANY($2) AND {due}");
+    sql_query(delete).bind::<Double, _>(age.as_secs_f64()).bind::<Array<Integer>, _>(ids).execute(conn)
 }

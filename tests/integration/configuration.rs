@@ -41,6 +41,7 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_POOL_SIZE", "0", "pool_size"),
         ("ROCKET_POOL_TIMEOUT_SECONDS", "0", "pool_timeout_seconds"),
         ("ROCKET_TRAINING_THREADS", "x", "training_threads"),
+        ("ROCKET_DATASET_RETENTION_SECONDS", "0", "dataset_retention_seconds"),
         ("ROCKET_LOG_LEVEL", "loud", "log_level"),
         ("ROCKET_LIMITS", "{train=\"lots\"}", "limits"),
         ("ROCKET_LIMITS", "{trian=\"1MB\"}", "limits.trian"),

@@ -1,5 +1,6 @@
 //! Throwaway PostgreSQL: one server for the run, one database for a test, cloned from a migrated template.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -39,6 +40,13 @@ impl Server {
         self.running = Some(PrivatePostgres::start(&settings).unwrap());
     }
 
+    /// Another program of this server's version, such as pg_dump.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        let pid_file = std::fs::read_to_string(self.folder.0.join("postgres/postmaster.pid")).unwrap();
+        let server = std::fs::read_link(format!("/proc/{}/exe", pid_file.lines().next().unwrap())).unwrap();
+        server.with_file_name(name)
+    }
+
     /// The URL, which stays the same over restarts.
     pub(crate) fn url(&self) -> &str {
         self.running.as_ref().unwrap().url()
@@ -69,6 +77,18 @@ fn connect(url: &str) -> PgConnection {
 
 fn execute(url: &str, sql: &str) {
     connect(url).batch_execute(sql).unwrap();
+}
+
+/// The one value of a query, as text.
+#[track_caller]
+pub(crate) fn value(url: &str, sql: &str) -> String {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        value: String,
+    }
+    let query = format!("SELECT ({sql})::text AS value");
+    diesel::sql_query(query).get_result::<Row>(&mut connect(url)).unwrap().value
 }
 
 /// A database of a test's own; dropped with it.
@@ -106,13 +126,7 @@ impl Database {
     /// The one value of a query, as text.
     #[track_caller]
     pub(crate) fn value(&self, sql: &str) -> String {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = diesel::sql_types::Text)]
-            value: String,
-        }
-        let query = format!("SELECT ({sql})::text AS value");
-        diesel::sql_query(query).get_result::<Row>(&mut self.connect()).unwrap().value
+        value(&self.url, sql)
     }
 
     /// The number of rows in each table that holds what clients post.
