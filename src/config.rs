@@ -30,6 +30,8 @@ pub struct Config {
     pub workers: usize,
     /// Threads that one worker trains with; 0 means one per core.
     pub training_threads: usize,
+    /// Most memory that a worker may hold while it trains; `None`: as much as the machine gives.
+    pub worker_memory: Option<ByteUnit>,
     /// How long a worker is believed to be alive after its last sign of life.
     pub lease: Duration,
     /// How long a worker trains one job before it is given up as failed.
@@ -107,8 +109,15 @@ fn is_percent_encoded(url: &str) -> bool {
 
 /// What libpq would rather wait for without end, bounded, unless the URL has its own say.
 fn with_defaults(url: &str) -> String {
-    let settings =
-        [("connect_timeout", "5"), ("tcp_user_timeout", "15000"), ("fallback_application_name", "ridgeline")];
+    let settings = [
+        ("connect_timeout", "5"),
+        ("tcp_user_timeout", "15000"),
+        // Who waits for an answer learns within half a minute that the other host is gone.
+        ("keepalives_idle", "15"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("fallback_application_name", "ridgeline"),
+    ];
     settings.iter().fold(url.to_owned(), |url, (name, value)| {
         let separator = if url.contains('?') { '&' } else { '?' };
         if url.contains(&format!("{name}=")) { url } else { format!("{url}{separator}{name}={value}") }
@@ -129,6 +138,7 @@ struct Keys {
     workers: usize,
     async_threads: Option<usize>,
     training_threads: usize,
+    worker_memory: ByteUnit,
     lease_seconds: u64,
     training_limit_seconds: u64,
     queue_limit: u32,
@@ -143,12 +153,13 @@ struct Keys {
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 16] = [
+const OWN_KEYS: [&str; 17] = [
     "database_url",
     "data_dir",
     "workers",
     "async_threads",
     "training_threads",
+    "worker_memory",
     "lease_seconds",
     "training_limit_seconds",
     "queue_limit",
@@ -169,6 +180,8 @@ const LIMIT_NAMES: [&str; 3] = ["train", "predict", "uploads"];
 const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
 /// A hundred years.
 const MOST_RETENTION: u64 = 100 * 366 * 86_400;
+/// With less no job could be trained at all.
+const LEAST_WORKER_MEMORY: ByteUnit = ByteUnit::Mebibyte(64);
 /// Bodies are held in memory, a few times over.
 const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
 /// What large bodies hold together where nobody says otherwise, if no single one may be larger.
@@ -221,6 +234,11 @@ impl Config {
             keys.training_threads
         );
         ensure!(
+            keys.worker_memory == 0 || keys.worker_memory >= LEAST_WORKER_MEMORY,
+            "worker_memory must be 0 (no limit) or at least {LEAST_WORKER_MEMORY}, but is {}",
+            keys.worker_memory
+        );
+        ensure!(
             (1..=60).contains(&keys.pool_timeout_seconds),
             "pool_timeout_seconds must be 1 to 60, but is {}",
             keys.pool_timeout_seconds
@@ -268,6 +286,7 @@ impl Config {
             data_dir,
             workers: keys.workers,
             training_threads: keys.training_threads,
+            worker_memory: Some(keys.worker_memory).filter(|&most| most > 0),
             lease: Duration::from_secs(keys.lease_seconds),
             training_limit: Duration::from_secs(keys.training_limit_seconds),
             queue_limit: keys.queue_limit,
@@ -295,6 +314,7 @@ fn defaults() -> Figment {
     Figment::from(RocketConfig::default())
         .merge(Serialized::default("workers", 1))
         .merge(Serialized::default("training_threads", 0))
+        .merge(Serialized::default("worker_memory", 0))
         .merge(Serialized::default("lease_seconds", 30))
         .merge(Serialized::default("training_limit_seconds", 86_400))
         .merge(Serialized::default("queue_limit", 10_000))

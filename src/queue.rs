@@ -259,22 +259,28 @@ fn no_lease() -> _ {
 
 /// Puts the jobs of lost workers back into the queue, or gives them up after [`MAX_ATTEMPTS`].
 ///
+/// After a start of the database every worker is given the time of a lease, `lease`, to renew its own: nobody could while
+/// the database was away.
+///
 /// # Errors
 /// Those of the database.
-pub fn rescue(conn: &mut PgConnection) -> QueryResult<Vec<Rescued>> {
+pub fn rescue(conn: &mut PgConnection, lease: Duration) -> QueryResult<Vec<Rescued>> {
     sql_query(
         "UPDATE models
          SET status = CASE WHEN attempt < $1 THEN 'queued' ELSE 'failed' END,
              error = CASE WHEN attempt < $1 THEN NULL ELSE
-                 'worker lost: ' || attempt || ' workers ended without a result while they trained this model' END,
+                 'worker lost: ' || attempt || ' workers ended without a result while they trained this model; '
+                 || 'the usual cause is that it needs more memory than they have' END,
              finished_at = CASE WHEN attempt < $1 THEN NULL ELSE clock_timestamp() END,
              started_at = CASE WHEN attempt < $1 THEN NULL ELSE started_at END,
              progress = 0, lease_token = NULL, lease_until = NULL
-         WHERE id IN (SELECT id FROM models
-                      WHERE status = 'training' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
+         WHERE pg_postmaster_start_time() + $2 * interval '1 second' < clock_timestamp()
+             AND id IN (SELECT id FROM models
+                        WHERE status = 'training' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
          RETURNING id, attempt, status",
     )
     .bind::<Integer, _>(MAX_ATTEMPTS)
+    .bind::<Double, _>(lease.as_secs_f64())
     .get_results(conn)
 }
 

@@ -6,6 +6,7 @@
 //! is how `ridgeline serve` takes its workers along however it dies.
 
 mod heartbeat;
+mod memory;
 mod notifications;
 
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, datasets};
 use crate::queue::{self, Job};
-use crate::ridge::{Control, blas};
+use crate::ridge::{self, Control, blas};
 use crate::training::{self, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
@@ -48,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When signals cannot be watched, or the database cannot be reached at the start.
 pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::Result<()> {
-    use_fast_kernels()?;
+    prepare_open_blas(config)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be watched")?;
@@ -63,9 +64,10 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
         });
     }
     end_in_time(Arc::clone(&stop));
+    memory::go_first();
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
     db::limit_statements(&mut conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
-    let limits = Limits { lease: config.lease, training: config.training_limit };
+    let limits = Limits { lease: config.lease, training: config.training_limit, memory: config.worker_memory };
     let mut worker = Worker { url, limits, n_threads: config.training_threads, stop, conn: Some(conn) };
     log::info!("worker {} is ready", std::process::id());
     worker.work();
@@ -85,16 +87,20 @@ fn end_in_time(stop: Arc<AtomicBool>) {
     });
 }
 
-/// Starts this process again with the OpenBLAS kernels that the CPU deserves, where the library has not found them itself.
-///
-/// It picks them when it is loaded, so that they can only be asked for before.
-fn use_fast_kernels() -> anyhow::Result<()> {
-    if let Some(core) = blas::wanted_core_type() {
+/// Starts this process again with what OpenBLAS reads when it is loaded: the kernels that the CPU deserves, where the
+/// library has not found them itself, and no threads of its own, which would take memory for themselves and never work.
+fn prepare_open_blas(config: &Config) -> anyhow::Result<()> {
+    const THREADS: &str = "OPENBLAS_NUM_THREADS";
+    let core = blas::wanted_core_type();
+    if core.is_some() || std::env::var_os(THREADS).is_none_or(|threads| threads != "1") {
         let program = std::env::current_exe().context("the path of this program is unknown")?;
-        let error = Command::new(program).args(std::env::args_os().skip(1)).env("OPENBLAS_CORETYPE", core).exec();
-        return Err(error).context("starting the worker again with faster OpenBLAS kernels");
+        let mut again = Command::new(program);
+        again.args(std::env::args_os().skip(1)).env(THREADS, "1");
+        again.envs(core.map(|core| ("OPENBLAS_CORETYPE", core)));
+        return Err(again.exec()).context("starting the worker again with what OpenBLAS has to know");
     }
-    blas::use_one_thread();
+    let n_threads = ridge::n_threads(config.training_threads);
+    blas::reserve_buffers(n_threads).context("there is no memory for the threads to compute in (training_threads)")?;
     log::info!("worker {} computes with the OpenBLAS kernels for {}", std::process::id(), blas::core_name());
     Ok(())
 }
@@ -139,7 +145,7 @@ impl Worker {
     /// When the database fails for good. The job is not lost by that: its lease runs out.
     fn run_next_job(&mut self) -> anyhow::Result<bool> {
         let conn = connected(&mut self.conn, &self.url)?;
-        for job in queue::rescue(conn)? {
+        for job in queue::rescue(conn, self.limits.lease)? {
             let (id, attempt, status) = (job.id, job.attempt, job.status.as_str());
             log::warn!("model {id}: its worker was lost in attempt {attempt}, the model is now {status}");
         }
@@ -148,16 +154,22 @@ impl Worker {
         };
         let (id, started) = (job.id, Instant::now());
         let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.limits, Arc::clone(&self.stop));
-        let outcome = self.train(&job, &heartbeat);
+        let mut outcome = self.train(&job, &heartbeat);
         let lease_lost = heartbeat.end();
+        let mut kept = false;
+        if !lease_lost && let Ok(Ok(trained)) = &outcome {
+            match self.insist(|conn| queue::complete(conn, &job, trained)) {
+                Ok(stands) => kept = stands,
+                Err(error) => outcome = refused_for_good(&job, error, "the result cannot be stored").map(Err),
+            }
+        }
+        match &outcome {
+            _ if lease_lost => {}
+            Ok(Err(TrainingError::Stopped)) => kept = self.insist(|conn| queue::give_back(conn, &job))?,
+            Ok(Err(TrainingError::Refused(reason))) => kept = self.insist(|conn| queue::fail(conn, &job, reason))?,
+            Ok(Ok(_)) | Err(_) => {}
+        }
         let seconds = started.elapsed().as_secs_f64();
-        let kept = match &outcome {
-            _ if lease_lost => false,
-            Ok(Err(TrainingError::Stopped)) => self.insist(|conn| queue::give_back(conn, &job))?,
-            Ok(Err(TrainingError::Refused(reason))) => self.insist(|conn| queue::fail(conn, &job, reason))?,
-            Ok(Ok(trained)) => self.complete(&job, trained)?,
-            Err(_) => false,
-        };
         match outcome? {
             _ if !kept => log::warn!("model {id}: the lease was lost after {seconds:.3} s, the result is dropped"),
             Err(TrainingError::Stopped) => log::info!("model {id}: handed back unfinished after {seconds:.3} s"),
@@ -171,19 +183,12 @@ impl Worker {
         Ok(true)
     }
 
-    /// Keeps a result. One that the database refuses would be refused in every further attempt: it ends in a failed model.
-    fn complete(&mut self, job: &Job, trained: &Trained) -> anyhow::Result<bool> {
-        let error = match self.insist(|conn| queue::complete(conn, job, trained)) {
-            Err(error) if error.downcast_ref::<db::Error>().is_some_and(|error| !error.is_transient()) => error,
-            answered => return answered,
-        };
-        log::error!("model {}: the result cannot be stored: {error:#}", job.id);
-        self.insist(|conn| queue::fail(conn, job, "the result cannot be stored; the worker's log has the cause"))
-    }
-
     /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.
     fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, TrainingError>> {
-        let table = self.insist(|conn| datasets::load(conn, job.dataset_id))?;
+        let table = match self.insist(|conn| datasets::load(conn, job.dataset_id)) {
+            Ok(table) => table,
+            Err(error) => return refused_for_good(job, error, "the rows cannot be read").map(Err),
+        };
         let (id, attempt, rows, columns) = (job.id, job.attempt, table.n_rows(), table.n_columns());
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
         let control =
@@ -228,6 +233,18 @@ impl Worker {
     fn pause(&self) {
         thread::sleep(if self.is_stopped() { RETRY / 5 } else { RETRY });
     }
+}
+
+/// What becomes of a job that the database refuses to go on with, in this attempt and in every further one: it fails.
+///
+/// # Errors
+/// `error` itself when it is not the database's final word.
+fn refused_for_good(job: &Job, error: anyhow::Error, what: &str) -> anyhow::Result<TrainingError> {
+    if error.downcast_ref::<db::Error>().is_none_or(db::Error::is_transient) {
+        return Err(error);
+    }
+    log::error!("model {}: {what}: {error:#}", job.id);
+    Ok(TrainingError::Refused(format!("{what}; the worker's log has the cause")))
 }
 
 /// The worker's connection, made anew where it broke.

@@ -25,6 +25,8 @@ pub use migrations::{is_migrated, migrate};
 
 /// Longest that one statement of the API may take; the largest writes one chunk of a dataset.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+/// How long a process that starts waits between tries to reach the database.
+const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 
 diesel::define_sql_function! {
     /// The time of the database's clock now, not when the transaction began.
@@ -48,40 +50,59 @@ pub enum Error {
 impl Error {
     /// Whether the same request may well succeed a moment later.
     ///
-    /// Besides broken connections that is what PostgreSQL says while it starts, stops or runs out of room; Diesel reports
-    /// those without their SQLSTATE, so they are told by the words of the message.
+    /// That a connection broke, libpq knows itself, whatever the cause. What PostgreSQL says on a connection that stays,
+    /// when it runs out of room or ends a statement, Diesel reports without its SQLSTATE: it is told by its words.
     pub fn is_transient(&self) -> bool {
-        use diesel::result::Error::{BrokenTransactionManager, DatabaseError};
         match self {
             Self::Unavailable(_) => true,
-            Self::Query(DatabaseError(kind, info)) => match kind {
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::SerializationFailure
-                | DatabaseErrorKind::ReadOnlyTransaction => true,
-                DatabaseErrorKind::Unknown => {
-                    let message = info.message();
-                    TRANSIENT_MESSAGES.iter().any(|words| message.contains(words))
-                }
-                _ => false,
-            },
-            Self::Query(BrokenTransactionManager) => true,
-            Self::Query(_) | Self::Panicked(_) => false,
+            Self::Query(error) => is_transient(error),
+            Self::Panicked(_) => false,
         }
     }
 }
 
-/// Of PostgreSQL's classes 53 (resources), 57P (operator intervention) and 40P01, in the C locale's words.
-const TRANSIENT_MESSAGES: [&str; 10] = [
+fn is_transient(error: &diesel::result::Error) -> bool {
+    use diesel::result::Error::{BrokenTransactionManager, DatabaseError, RollbackErrorOnCommit};
+    match error {
+        DatabaseError(kind, info) => match kind {
+            DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::SerializationFailure
+            | DatabaseErrorKind::ReadOnlyTransaction => true,
+            DatabaseErrorKind::Unknown => {
+                let message = info.message();
+                // The server says what it could not get; libpq, for whose process it will not pass, does not.
+                (message.contains("out of memory") && info.details().is_some())
+                    || TRANSIENT_MESSAGES.iter().any(|words| message.contains(words))
+            }
+            _ => false,
+        },
+        // The connection broke at the commit, so whether it took place is not known.
+        RollbackErrorOnCommit { commit_error, .. } => is_transient(commit_error),
+        BrokenTransactionManager => true,
+        _ => false,
+    }
+}
+
+/// Of PostgreSQL's classes 53 (resources), 57 (operator intervention), 40P01 and 25P03, in the C locale's words.
+const TRANSIENT_MESSAGES: [&str; 11] = [
+    // 57014: time limits, an operator's pg_cancel_backend, a standby that falls behind.
     "canceling statement",
+    // 57P01, 57P02, 57P05, 25P03.
     "terminating connection",
+    // 57P03: it starts, stops, or recovers.
     "the database system is",
+    // What libpq says where it does not mark the connection as broken: while it waits for notifications.
     "server closed the connection",
     "connection to server",
+    // 53100, as the operating system says it, and as PostgreSQL does where a part of a block was written.
     "No space left on device",
-    "out of memory",
+    "Disk quota exceeded",
+    "could not extend file",
+    "temp_file_limit",
+    // 53200.
     "out of shared memory",
-    "too many clients",
+    // 40P01.
     "deadlock detected",
 ];
 
@@ -93,26 +114,33 @@ pub fn connect(url: &DatabaseUrl) -> Result<PgConnection, ConnectionError> {
     PgConnection::establish(url.expose())
 }
 
-/// Connects and migrates, waiting a while for a server that is still starting.
+/// Connects and migrates, waiting a while for a server that is still starting, or that is started again meanwhile.
 ///
 /// # Errors
 /// When no connection can be had for `patience` or until `stop` is set, or when a migration fails.
 pub fn connect_and_migrate(url: &DatabaseUrl, patience: Duration, stop: &AtomicBool) -> anyhow::Result<PgConnection> {
     let start = Instant::now();
-    let mut conn = loop {
-        match connect(url) {
-            Ok(conn) => break conn,
-            Err(error) if start.elapsed() >= patience || stop.load(Ordering::Relaxed) || is_hopeless(&error) => {
+    loop {
+        let is_last = start.elapsed() >= patience || stop.load(Ordering::Relaxed);
+        let error = match connect(url) {
+            Ok(mut conn) => match migrate(&mut conn) {
+                Ok(()) => return Ok(conn),
+                Err(error) if is_last || is_alive(&mut conn) => return Err(error),
+                Err(error) => error,
+            },
+            Err(error) if is_last || is_hopeless(&error) => {
                 return Err(anyhow::anyhow!(error).context("the database (database_url) cannot be reached"));
             }
-            Err(error) => {
-                log::warn!("the database cannot be reached yet: {error}");
-                std::thread::sleep(Duration::from_secs(1));
-            }
-        }
-    };
-    migrate(&mut conn)?;
-    Ok(conn)
+            Err(error) => error.into(),
+        };
+        log::warn!("the database cannot be reached yet: {error:#}");
+        std::thread::sleep(CONNECT_AGAIN);
+    }
+}
+
+/// Whether the server still answers on this connection: if not, what failed on it may well succeed on another.
+fn is_alive(conn: &mut PgConnection) -> bool {
+    conn.batch_execute("SELECT 1").is_ok()
 }
 
 /// Whether libpq does not even understand the URL; it knows more parameters than we do.
@@ -145,6 +173,7 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
 #[derive(Clone)]
 pub struct Pool {
     connections: diesel::r2d2::Pool<ConnectionManager<PgConnection>>,
+    url: DatabaseUrl,
     /// As many permits as connections: who waits for one waits here, and holds no thread meanwhile.
     permits: Arc<Semaphore>,
     timeout: Duration,
@@ -173,7 +202,7 @@ impl Pool {
             .connection_timeout(timeout)
             .connection_customizer(Box::new(Limits { lock: timeout }))
             .build_unchecked(ConnectionManager::new(url.expose()));
-        Self { connections, permits: Arc::new(Semaphore::new(size as usize)), timeout }
+        Self { connections, url: url.clone(), permits: Arc::new(Semaphore::new(size as usize)), timeout }
     }
 
     /// How much of it is used at this moment.
@@ -186,7 +215,8 @@ impl Pool {
     /// Runs `query` with a connection on a thread that may block.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no connection could be had in time, else what `query` returned.
+    /// [`Error::Unavailable`] when no connection could be had in time, or when the server has frozen, else what `query`
+    /// returned.
     pub async fn run<T, F>(&self, query: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -206,6 +236,22 @@ impl Pool {
             let mut conn: Pooled = connections.get_timeout(left).map_err(|error| Error::Unavailable(error.into()))?;
             query(&mut conn)
         };
-        tokio::task::spawn_blocking(work).await.map_err(Error::Panicked)?
+        let mut work = tokio::task::spawn_blocking(work);
+        loop {
+            match tokio::time::timeout(STATEMENT_LIMIT + self.timeout, &mut work).await {
+                Ok(done) => return done.map_err(Error::Panicked)?,
+                // Many statements may take long together.
+                Err(_elapsed) if self.answers().await => {}
+                // One that overruns its limit can only mean that nobody is there to end it.
+                Err(elapsed) => return Err(Error::Unavailable(elapsed.into())),
+            }
+        }
+    }
+
+    /// Whether the server answers on a connection of its own.
+    async fn answers(&self) -> bool {
+        let url = self.url.clone();
+        let ask = tokio::task::spawn_blocking(move || connect(&url).is_ok_and(|mut conn| is_alive(&mut conn)));
+        matches!(tokio::time::timeout(self.timeout, ask).await, Ok(Ok(true)))
     }
 }

@@ -7,12 +7,15 @@
 
 use cblas_sys::{CBLAS_LAYOUT, CBLAS_TRANSPOSE, CBLAS_UPLO, cblas_dsyrk};
 use lapack_sys::{dpocon_, dpotrf_, dpotri_, dpotrs_, dsyevd_, dtrtri_};
-use std::ffi::{CStr, c_char, c_int};
+use std::collections::TryReserveError;
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 unsafe extern "C" {
     fn openblas_get_corename() -> *const c_char;
     fn openblas_get_num_threads() -> c_int;
     fn openblas_set_num_threads(n: c_int);
+    fn blas_memory_alloc(procpos: c_int) -> *mut c_void;
+    fn blas_memory_free(buffer: *mut c_void);
 }
 
 /// To LAPACK, the row-major upper triangle is the lower one.
@@ -63,6 +66,27 @@ pub fn use_one_thread() {
             openblas_set_num_threads(1);
         }
     }
+}
+
+/// Has `OpenBLAS` make the buffers that `n_threads` threads compute in, which it keeps.
+///
+/// It makes them when they are first needed, and where there is no memory for one, it tries again without end.
+///
+/// # Errors
+/// When there is no memory for them.
+pub fn reserve_buffers(n_threads: usize) -> Result<(), TryReserveError> {
+    /// Their size on x86-64, and what an allocator adds; on other machines they are smaller.
+    const BYTES: usize = 130 << 20;
+    // All of them must be there before the library is asked, which would not come back.
+    let mut room = vec![Vec::<u8>::new(); n_threads];
+    room.iter_mut().try_for_each(|buffer| buffer.try_reserve_exact(BYTES))?;
+    drop(room);
+    // SAFETY: the library's own functions for its own memory, which its header declares; each buffer is freed once.
+    unsafe {
+        let buffers: Vec<_> = (0..n_threads).map(|_| blas_memory_alloc(0)).collect();
+        buffers.into_iter().for_each(|buffer| blas_memory_free(buffer));
+    }
+    Ok(())
 }
 
 fn int(n: usize) -> c_int {

@@ -45,5 +45,5 @@ pub use error::RidgeError;
 pub use params::{Folds, Loss, Params, ValidParams};
 pub use report::{PenaltyScore, Report, Warning};
 pub use rows::{Matrix, Rows, RowsError};
-pub use run::Control;
+pub use run::{Control, n_threads};
 pub use validate::cross_validate;

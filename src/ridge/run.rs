@@ -22,6 +22,12 @@ impl std::fmt::Debug for Control<'_> {
     }
 }
 
+/// The number of threads that [`Control::n_threads`] stands for.
+#[must_use]
+pub fn n_threads(asked: usize) -> usize {
+    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, NonZero::get) }
+}
+
 /// A run under way.
 pub(super) struct Run<'a> {
     control: Control<'a>,
@@ -31,11 +37,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(control: &Control<'a>) -> Self {
-        let n_threads = match control.n_threads {
-            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
-            n => n,
-        };
-        Self { control: *control, n_threads, reported: Mutex::new(-1.0) }
+        Self { control: *control, n_threads: n_threads(control.n_threads), reported: Mutex::new(-1.0) }
     }
 
     /// # Errors

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use diesel::pg::PgConnection;
+use rocket::data::ByteUnit;
 
-use super::{LAST_WORDS, connected};
+use super::{LAST_WORDS, connected, memory};
 use crate::config::DatabaseUrl;
 use crate::queue::{self, Job};
 
@@ -23,13 +24,15 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a training that has taken too long may take to stop before the process is ended.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a worker may own a job.
+/// How long a worker may own a job, and what it may take for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Without a sign of life.
     pub(super) lease: Duration,
     /// In all.
     pub(super) training: Duration,
+    /// The memory that the process may hold; `None`: as much as the machine gives.
+    pub(super) memory: Option<ByteUnit>,
 }
 
 /// The heartbeat of one job, on a thread and a connection of its own.
@@ -111,6 +114,9 @@ impl Beat {
                     self.abandon();
                 }
             }
+            if let Some(most) = self.limits.memory {
+                self.check_memory(most);
+            }
             let late = began.elapsed().saturating_sub(self.limits.training);
             if late > Duration::ZERO {
                 self.shared.overdue.store(true, Ordering::Relaxed);
@@ -152,13 +158,30 @@ impl Beat {
         match failed {
             Ok(_kept) => {
                 log::warn!("model {}: failed: {reason}; the training did not stop, the worker ends", self.job.id);
-                std::process::exit(1)
+                end_at_once()
             }
             Err(error) => {
                 log::warn!("model {}: {reason}, but that could not be stored, tries again: {error:#}", self.job.id);
                 self.conn = None;
             }
         }
+    }
+
+    /// Fails the job and ends the process if it holds more than `most`: no further attempt would need less.
+    fn check_memory(&mut self, most: ByteUnit) {
+        let held = match memory::in_use() {
+            Ok(held) if held <= most => return,
+            Ok(held) => held,
+            Err(error) => return log::warn!("the limit worker_memory cannot be checked: {error:#}"),
+        };
+        let id = self.job.id;
+        log::error!("model {id}: the worker holds {held}, more than worker_memory allows ({most}), and ends at once");
+        let reason = format!("training needs more memory than a worker may take, which is {most} (worker_memory)");
+        let failed = connected(&mut self.conn, &self.url).and_then(|conn| Ok(queue::fail(conn, &self.job, &reason)?));
+        if let Err(error) = failed {
+            log::warn!("model {id}: left to its lease: {error:#}");
+        }
+        end_at_once()
     }
 
     /// Hands the job back and ends the process: the training has not seen the stop flag in time, and nobody waits longer.
@@ -174,6 +197,13 @@ impl Beat {
         }
         std::process::exit(0)
     }
+}
+
+/// Ends the process although it is computing: to exit in order would take the memory away under the threads that do.
+fn end_at_once() -> ! {
+    let refused = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    log::error!("the worker cannot kill itself: {refused:?}");
+    std::process::abort()
 }
 
 fn overdue_message(limit: Duration) -> String {

@@ -38,6 +38,7 @@ fn an_unusable_value_stops_the_start_with_its_key() {
         ("ROCKET_WORKERS", "-1", "workers"),
         ("ROCKET_WORKERS", "100000", "workers"),
         ("ROCKET_LEASE_SECONDS", "0", "lease_seconds"),
+        ("ROCKET_WORKER_MEMORY", "1 MiB", "worker_memory"),
         ("ROCKET_POOL_SIZE", "0", "pool_size"),
         ("ROCKET_POOL_TIMEOUT_SECONDS", "0", "pool_timeout_seconds"),
         ("ROCKET_TRAINING_THREADS", "x", "training_threads"),

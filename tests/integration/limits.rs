@@ -64,7 +64,7 @@ fn a_training_that_does_not_stop_in_time_fails_and_ends_its_worker() {
     let start = Instant::now();
     let mut worker = Settings::new(&database.url).set("ROCKET_TRAINING_LIMIT_SECONDS", 1).worker();
     let (code, log) = worker.outcome();
-    assert!(code == Some(1) && start.elapsed().as_secs() < 15, "{code:?} after {:?}: {log}", start.elapsed());
+    assert!(code != Some(0) && start.elapsed().as_secs() < 15, "{code:?} after {:?}: {log}", start.elapsed());
     let model = service.model(id);
     assert_eq!((&model["status"], &model["attempt"]), (&json!("failed"), &json!(1)), "{model}");
     assert!(model["error"].as_str().unwrap().contains("longer than 1 s"), "{model}");

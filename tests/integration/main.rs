@@ -29,3 +29,4 @@ mod roles;
 mod support;
 mod tls;
 mod train;
+mod worker_faults;

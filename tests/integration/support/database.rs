@@ -129,6 +129,25 @@ impl Database {
         value(&self.url, sql)
     }
 
+    /// Records every change of a model's status from now on in the table `changes`.
+    pub(crate) fn record_changes(&self) {
+        self.execute(
+            "CREATE TABLE changes (model_id int, old text, new text, attempt int, at timestamptz, skipped bigint);
+             CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO changes SELECT NEW.id, OLD.status, NEW.status, NEW.attempt, clock_timestamp(),
+                     (SELECT count(*) FROM models WHERE status = 'queued' AND id < NEW.id AND NEW.status = 'training');
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER record_change AFTER UPDATE OF status ON models FOR EACH ROW
+                 WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_change()",
+        );
+    }
+
+    /// How many times the model became `status`, as [`record_changes`](Self::record_changes) saw it.
+    pub(crate) fn times(&self, id: i64, status: &str) -> String {
+        self.value(&format!("SELECT count(*) FROM changes WHERE model_id = {id} AND new = '{status}'"))
+    }
+
     /// The number of rows in each table that holds what clients post.
     pub(crate) fn stored_rows(&self) -> String {
         let count = |table| format!("(SELECT count(*) FROM {table})");

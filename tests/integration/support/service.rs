@@ -48,6 +48,21 @@ impl Settings {
         process.wait_for_line("is ready");
         process
     }
+
+    /// A worker that can address no more than so many kibibytes.
+    pub(crate) fn worker_within(self, kibibytes: u64) -> Process {
+        let program = ridgeline(&["worker"]);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -v \"$1\" && exec \"$0\" worker"]).arg(program.get_program());
+        shell.arg(kibibytes.to_string()).current_dir(program.get_current_dir().unwrap());
+        for (name, value) in program.get_envs() {
+            assert!(value.is_none(), "{name:?} is to be removed");
+            shell.env_remove(name);
+        }
+        let mut process = Process::spawn(shell.envs(self.0));
+        process.wait_for_line("is ready");
+        process
+    }
 }
 
 /// A running API.
