@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "the logs of the processes of a test that failed")]
 
+mod backup;
 mod bodies;
 mod command_line;
 mod configuration;
@@ -25,6 +26,7 @@ mod postman;
 mod predict;
 mod private_server;
 mod queue;
+mod retention;
 mod roles;
 mod support;
 mod tls;

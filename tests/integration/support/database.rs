@@ -40,7 +40,7 @@ impl Server {
         self.running = Some(PrivatePostgres::start(&settings).unwrap());
     }
 
-    /// Another program of this server's version, such as pg_dump.
+    /// Another program of this server's version, such as `pg_dump`.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         let pid_file = std::fs::read_to_string(self.folder.0.join("postgres/postmaster.pid")).unwrap();
         let server = std::fs::read_link(format!("/proc/{}/exe", pid_file.lines().next().unwrap())).unwrap();
