@@ -17,6 +17,7 @@
 //! | [`training`] | dataset and parameters to engine to result |
 //! | [`ridge`] | the engine: pure mathematics |
 //! | [`table`] | CSV to numbers |
+//! | [`watch`] | tells whoever waits for a model what becomes of it |
 //! | [`web`] | routes, requests, replies, errors |
 
 // Linked for its symbols alone: ndarray and LAPACK call them.
@@ -34,5 +35,6 @@ pub mod serve;
 pub mod supervisor;
 pub mod table;
 pub mod training;
+pub mod watch;
 pub mod web;
 pub mod worker;

@@ -15,6 +15,7 @@ use crate::db::{self, Pool, keys};
 use crate::postgres::{self, Keep, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
+use crate::watch::Watch;
 use crate::web::connections::raise_descriptor_limit;
 use crate::{retention, web};
 
@@ -42,7 +43,8 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     limit_connections(&mut config)?;
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
     let runtime = runtime(&config)?;
-    let result = runtime.block_on(launch(config, pool));
+    let watch = Watch::start(url)?;
+    let result = runtime.block_on(launch(config, pool, watch));
     // A query that hangs must not keep the service from ending.
     runtime.shutdown_timeout(LAST_QUERIES);
     log::info!("the service has stopped");
@@ -144,7 +146,7 @@ pub fn database_to_join(config: &Config) -> anyhow::Result<DatabaseUrl> {
     DatabaseUrl::parse(&url)
 }
 
-async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
+async fn launch(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<()> {
     let (retention, shared) = (config.dataset_retention, pool.clone());
     let n_workers = config.workers;
     // Asked for once: after an upgrade in place the kernel would call it deleted.
@@ -152,7 +154,7 @@ async fn launch(config: Config, pool: Pool) -> anyhow::Result<()> {
     let keys = if config.rocket.tls_enabled() { "address, port, tls" } else { "address, port" };
     let workers = Arc::new(Mutex::new(None));
     let started = Arc::clone(&workers);
-    let rocket = web::rocket(config, pool)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
+    let rocket = web::rocket(config, pool, watch)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
         Box::pin(async move {
             let (address, port) = (rocket.config().address, rocket.config().port);
             let scheme = if rocket.config().tls_enabled() { "https" } else { "http" };

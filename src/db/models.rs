@@ -69,6 +69,22 @@ pub struct Label {
     pub params: Json<Params>,
 }
 
+/// The part of a row that changes while a model is trained.
+#[derive(Debug, Clone, PartialEq, HasQuery)]
+#[diesel(table_name = models)]
+pub struct State {
+    /// Its number.
+    pub id: i32,
+    /// How far it is.
+    pub status: Status,
+    /// How many workers have taken it.
+    pub attempt: i32,
+    /// The share of the training that is done, 0 to 1.
+    pub progress: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
 /// The states of a model; the migration draws the transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
@@ -92,6 +108,11 @@ impl Status {
     /// The state of this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether nothing more will happen to a model in this state.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Trained | Self::Failed | Self::Cancelled)
     }
 
     /// The word for it in the database and in replies.
@@ -231,4 +252,20 @@ pub fn find_predictor(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> Q
 /// [`diesel::result::Error::NotFound`] when there is none.
 pub fn find_label(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<Label> {
     Label::query().filter(owned_by(owner, id)).first(conn)
+}
+
+/// Finds the state of a model of `owner`.
+///
+/// # Errors
+/// [`diesel::result::Error::NotFound`] when there is none.
+pub fn find_state(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult<State> {
+    State::query().filter(owned_by(owner, id)).first(conn)
+}
+
+/// The states of those models `ids` that there are, whosever they are.
+///
+/// # Errors
+/// Those of the database.
+pub fn states(conn: &mut PgConnection, ids: &[i32]) -> QueryResult<Vec<State>> {
+    State::query().filter(models::id.eq_any(ids)).load(conn)
 }

@@ -20,7 +20,7 @@ pub(super) use json::{from_json, json_error};
 pub(super) use stream::BodyStream;
 use stream::{Coding, Pace};
 use uploads::Held;
-pub(super) use uploads::{Uploads, release};
+pub(super) use uploads::{Room, Uploads, release};
 
 /// Memory that is asked for before the first byte, at most.
 const FIRST_ROOM: u64 = 1 << 20;

@@ -32,6 +32,7 @@ fn index() -> Json<Index> {
         ("GET /datasets", "the datasets, newest first: limit, after, name"),
         ("DELETE /dataset/{id}", "delete a dataset; its models stay"),
         ("GET /model/{id}", "the model: status, coefficients, cross-validation"),
+        ("GET /model/{id}/events", "status and progress as server-sent events"),
         ("GET /models", "the models, newest first: limit, after, status, name, dataset_id"),
         ("POST /model/{id}/cancel", "withdraw a model that has not ended"),
         ("DELETE /model/{id}", "delete a model and its data"),

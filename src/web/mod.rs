@@ -17,14 +17,17 @@ mod metrics;
 mod models;
 mod page;
 mod predict;
+mod prefer;
 mod routing;
 mod train;
+mod waiting;
 
 use anyhow::Context;
 use rocket::{Build, Rocket};
 
 use crate::config::Config;
 use crate::db::{self, Pool};
+use crate::watch::Watch;
 use body::Uploads;
 use error::ApiError;
 use metrics::{Metrics, RequestMetrics};
@@ -33,7 +36,7 @@ use metrics::{Metrics, RequestMetrics};
 ///
 /// # Errors
 /// When the metrics cannot be set up.
-pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
+pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket<Build>> {
     let metrics = Metrics::new().context("the metrics cannot be set up")?;
     let keys = auth::Keys::new(pool.clone(), config.rocket.address);
     let shield = headers::shield(config.rocket.tls_enabled());
@@ -43,6 +46,7 @@ pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
         .attach(connections::Connections::new(&config))
         .manage(config)
         .manage(pool)
+        .manage(watch)
         .manage(metrics.clone())
         .attach(routing::OneMethod)
         .attach(shield)
@@ -58,6 +62,7 @@ pub fn rocket(config: Config, pool: Pool) -> anyhow::Result<Rocket<Build>> {
         .mount("/", predict::routes())
         .mount("/", export::routes())
         .mount("/", inference::routes())
+        .mount("/", waiting::routes())
         .mount("/", metrics::routes());
     Ok(rocket)
 }
@@ -93,7 +98,8 @@ mod tests {
         let config = Config::from_sources(Figment::new()).unwrap();
         let url = DatabaseUrl::parse("postgres:///unused").unwrap();
         let pool = Pool::new(&url, 1, Duration::from_millis(1));
-        let client = Client::tracked(rocket(config, pool).unwrap().mount("/", routes![panics])).unwrap();
+        let watch = Watch::start(url).unwrap();
+        let client = Client::tracked(rocket(config, pool, watch).unwrap().mount("/", routes![panics])).unwrap();
         let response = client.get("/panic").dispatch();
         assert_eq!(response.status(), Status::InternalServerError);
         assert!(response.headers().get_one("X-Request-Id").is_some());

@@ -14,6 +14,8 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::ids;
 use super::page::{Page, wrong};
+use super::prefer::Preferred;
+use super::waiting::Patience;
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
 use crate::queue;
@@ -103,9 +105,19 @@ impl ModelDocument {
 }
 
 #[get("/model/<id>")]
-async fn get_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
+async fn get_model(
+    id: &str,
+    caller: Caller,
+    patience: Patience<'_>,
+    pool: &State<Pool>,
+) -> Result<Preferred<RawJson<String>>, ApiError> {
     let id = parse_id(id)?;
-    document(pool, caller, id).await
+    let prefer = patience.prefer();
+    let document = match patience.document_of_ended(caller, id).await? {
+        Some(document) => RawJson(document),
+        None => document(pool, caller, id).await?,
+    };
+    Ok(prefer.applied_to(document))
 }
 
 #[post("/model/<id>/cancel")]
@@ -202,6 +214,11 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
 
 /// The document of the caller's model `id`.
 pub(super) async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
+    print_document(pool, caller, id).await.map(RawJson)
+}
+
+/// The same as text.
+pub(super) async fn print_document(pool: &Pool, caller: Caller, id: i32) -> Result<String, ApiError> {
     let query = move |conn: &mut PgConnection| {
         let model = models::find(conn, caller.owner(), id)?;
         let is_queued = model.status == Status::Queued;
@@ -211,7 +228,7 @@ pub(super) async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<Raw
     let document = pool.run(query).await.map_err(|error| unless_absent(error, id))?;
     // A document with many folds or columns takes its time to print: not on a thread that others wait for.
     let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
-    Ok(RawJson(super::on_blocking_thread(print).await?))
+    super::on_blocking_thread(print).await
 }
 
 /// The number of a model from a path.

@@ -6,6 +6,7 @@ use diesel::pg::PgConnection;
 use diesel::result::DatabaseErrorKind;
 use rocket::http::Status;
 use rocket::http::uri::Origin;
+use rocket::response::content::RawJson;
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, post, routes};
@@ -16,6 +17,8 @@ use super::body::{Body, RequestBody};
 use super::error::ApiError;
 use super::ids;
 use super::metrics::{Metrics, Purpose};
+use super::prefer::Preferred;
+use super::waiting::Patience;
 use crate::config::Config;
 use crate::db::datasets::{self, Upload};
 use crate::db::{self, Pool};
@@ -30,16 +33,27 @@ pub(super) fn routes() -> Vec<Route> {
     routes![train]
 }
 
-/// The reply: the model's id, by which everything else is asked.
-#[derive(Serialize)]
+/// The reply: where everything else is asked.
 struct Accepted {
+    model_id: i32,
+    /// The document, if the client has waited for the end.
+    document: Option<String>,
+}
+
+/// The reply while the model has not ended.
+#[derive(Serialize)]
+struct Queued {
     model_id: i32,
 }
 
 impl<'r> Responder<'r, 'static> for Accepted {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let location = format!("/model/{}", self.model_id);
-        Response::build_from((Status::Accepted, Json(self)).respond_to(request)?).raw_header("Location", location).ok()
+        let Self { model_id, document } = self;
+        let response = match document {
+            Some(document) => (Status::Ok, RawJson(document)).respond_to(request)?,
+            None => (Status::Accepted, Json(Queued { model_id })).respond_to(request)?,
+        };
+        Response::build_from(response).raw_header("Location", format!("/model/{model_id}")).ok()
     }
 }
 
@@ -51,7 +65,8 @@ async fn train(
     config: &State<Config>,
     pool: &State<Pool>,
     metrics: &State<Metrics>,
-) -> Result<Accepted, ApiError> {
+    patience: Patience<'_>,
+) -> Result<Preferred<Accepted>, ApiError> {
     let (caller, mut body) = uploader.admit(body).await?;
     let names_dataset = uri.query().is_some_and(|query| query.segments().any(|(name, _)| name == "dataset_id"));
     let body = match names_dataset && body.is_empty().await {
@@ -64,7 +79,13 @@ async fn train(
     let n_rows = job.n_new_rows();
     let model_id = job.queue(pool, caller, config.queue_limit).await?;
     metrics.received(Purpose::Training, n_bytes, n_rows);
-    Ok(Accepted { model_id })
+    let prefer = patience.prefer();
+    // Queued is queued, whatever comes of the waiting.
+    let document = patience.document_of_ended(caller, model_id).await.unwrap_or_else(|error| {
+        log::debug!("model {model_id} could not be waited for: {error:?}");
+        None
+    });
+    Ok(prefer.applied_to(Accepted { model_id, document }))
 }
 
 /// A training that has passed every check that needs no database.

@@ -68,7 +68,7 @@ fn a_bug_is_500_with_a_fixed_text_and_its_cause_in_the_log() {
     let database = Database::new();
     let mut service = Service::without_workers(&database);
     let id = service.submit(&example());
-    database.execute("ALTER TABLE models DROP COLUMN progress");
+    database.execute("ALTER TABLE models DROP COLUMN progress CASCADE");
     let reply = service.get(&format!("/model/{id}"));
     let error = reply.error(500);
     assert!(!error.contains("progress") && !error.contains("column"), "{error}");

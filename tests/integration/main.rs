@@ -31,4 +31,5 @@ mod roles;
 mod support;
 mod tls;
 mod train;
+mod waiting;
 mod worker_faults;

@@ -87,3 +87,18 @@ impl Drop for Held {
         self.release();
     }
 }
+
+/// The room that the body of a request takes, for whoever is done with the body long before the reply.
+pub(in crate::web) struct Room<'r>(&'r Held);
+
+impl<'r> Room<'r> {
+    /// The room of `request`.
+    pub(in crate::web) fn of(request: &'r Request<'_>) -> Self {
+        Self(Held::of(request))
+    }
+
+    /// Gives it to others.
+    pub(in crate::web) fn give_back(&self) {
+        self.0.release();
+    }
+}
