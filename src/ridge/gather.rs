@@ -5,7 +5,7 @@ use super::{
     double_double::scaled,
     error::RidgeError,
     moments::{Block, Moments, Real},
-    rows::{Rows, for_each_row, visit_values},
+    rows::{Rows, for_each_row},
     run::{Phase, Run},
 };
 use std::ops::Range;
@@ -86,16 +86,15 @@ impl Source<'_> {
         cell_of: &impl Fn(usize) -> Option<usize>,
         phase: &Phase<'_>,
     ) -> Result<Vec<Moments<T>>, RidgeError> {
-        let mut cells = Cells::<T>::new(self.p(), n_cells);
-        let mut cell_of_row = Vec::new();
+        let mut cells = Cells::<T>::new(self, n_cells);
         for block in blocks {
-            visit_values(self.rows, block, |first, values| {
-                cell_of_row.clear();
-                cell_of_row.extend(values.chunks_exact(self.rows.n_columns()).enumerate().map(|(i, row)| {
-                    let cell = if self.columns.weight(row) > 0.0 { cell_of(first + i) } else { None };
-                    cell.map_or(NOWHERE, |cell| cell as u32)
-                }));
-                cells.add(self, values, &cell_of_row);
+            for_each_row(self.rows, block, |i, row| {
+                let weight = self.columns.weight(row);
+                if weight > 0.0
+                    && let Some(cell) = cell_of(i)
+                {
+                    cells.push(cell, row, weight);
+                }
             })?;
             phase.step()?;
         }
@@ -129,62 +128,51 @@ impl Source<'_> {
     }
 }
 
-/// The cell of a row that counts nowhere.
-const NOWHERE: u32 = u32::MAX;
-
 /// Rows on their way into the moments of their cells. They are collected until a block is worth multiplying.
-struct Cells<T> {
+struct Cells<'s, T> {
+    source: &'s Source<'s>,
+    /// See [`Columns::parts`].
+    parts: Vec<(usize, Range<usize>)>,
     moments: Vec<Moments<T>>,
-    /// Each as long as it may become.
     blocks: Vec<Block>,
     /// Each cell's first row; the rows are kept as differences from it, so that constant columns vanish exactly and
     /// nothing cancels later.
     shifts: Vec<Vec<f64>>,
+    /// A row that is gathered before it is stored.
+    z: Vec<f64>,
 }
 
-impl<T: Real> Cells<T> {
-    fn new(p: usize, n_cells: usize) -> Self {
-        // All blocks together stay in the cache, unless the rows are long.
-        let (least, most) = if T::IS_DOUBLED { (1, 64) } else { (256, 512) };
-        let capacity = ((1 << 18) / (p * n_cells)).clamp(least, most);
+impl<'s, T: Real> Cells<'s, T> {
+    fn new(source: &'s Source<'s>, n_cells: usize) -> Self {
+        let capacity = rows_at_once::<T>(source.rows.n_rows(), source.p(), n_cells);
         Self {
+            source,
+            parts: source.columns.parts().collect(),
             moments: vec![Moments { weight: Default::default(), mean: Vec::new(), m: Vec::new() }; n_cells],
-            blocks: vec![Block::new::<T>(p, capacity); n_cells],
+            blocks: (0..n_cells).map(|_| Block::new::<T>(source.p(), capacity)).collect(),
             shifts: vec![Vec::new(); n_cells],
+            z: vec![0.0; source.p()],
         }
     }
 
-    /// Adds the rows of a block of the source.
-    fn add(&mut self, source: &Source<'_>, values: &[f64], cell_of_row: &[u32]) {
-        let n_columns = source.rows.n_columns();
-        let parts: Vec<(usize, Range<usize>)> = source.columns.parts().collect();
-        let is_plain = !T::IS_DOUBLED && !source.is_scaled();
-        let mut z = vec![0.0; source.p()];
-        for (row, cell) in values.chunks_exact(n_columns).zip(cell_of_row) {
-            let cell = *cell as usize;
-            let Some(block) = self.blocks.get_mut(cell) else { continue };
-            let shift = &mut self.shifts[cell];
-            if shift.is_empty() {
-                shift.resize(source.p(), 0.0);
-                source.gather(row, shift);
-                self.moments[cell] = Moments::empty(source.p());
+    fn push(&mut self, cell: usize, row: &[f64], weight: f64) {
+        let (block, shift) = (&mut self.blocks[cell], &mut self.shifts[cell]);
+        if shift.is_empty() {
+            shift.resize(self.source.p(), 0.0);
+            self.source.gather(row, shift);
+            self.moments[cell] = Moments::empty(self.source.p());
+        }
+        if T::IS_DOUBLED || self.source.is_scaled() {
+            self.source.gather(row, &mut self.z);
+            if T::IS_DOUBLED { block.set_exactly(&self.z, shift) } else { block.set(0, &self.z, shift) }
+        } else {
+            for (at, run) in &self.parts {
+                block.set(*at, &row[run.clone()], &shift[*at..]);
             }
-            if is_plain {
-                for (at, run) in &parts {
-                    block.set(*at, &row[run.clone()], &shift[*at..]);
-                }
-            } else {
-                source.gather(row, &mut z);
-                if T::IS_DOUBLED {
-                    block.set_exactly(&z, shift);
-                } else {
-                    block.set(0, &z, shift);
-                }
-            }
-            block.weights.push(source.columns.weight(row));
-            if block.is_full() {
-                self.moments[cell].add_block(block, shift);
-            }
+        }
+        block.weights.push(weight);
+        if block.is_full() {
+            self.moments[cell].add_block(block, shift);
         }
     }
 
@@ -193,5 +181,32 @@ impl<T: Real> Cells<T> {
             moments.add_block(block, shift);
         }
         self.moments
+    }
+}
+
+/// How many rows of a cell are collected: so many that multiplying them pays, but few enough that all cells' blocks stay in
+/// the cache unless the rows are long, and take no more than another copy of the rows however many cells there are.
+fn rows_at_once<T: Real>(n_rows: usize, p: usize, n_cells: usize) -> usize {
+    const CACHED: usize = 1 << 18;
+    let (least, most) = if T::IS_DOUBLED { (1, 64) } else { (256, 512) };
+    let room = (n_rows * p).max(CACHED) / (T::stride(p) * n_cells);
+    (CACHED / (p * n_cells)).clamp(least, most).min(room).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_very_many_cells_take_no_more_than_the_rows() {
+        for (n_rows, p, n_cells) in [(1_000_000, 2, 500_000), (1_000_000, 2, 4_000), (20_000, 21, 5_000), (500, 9, 250)]
+        {
+            let taken = rows_at_once::<f64>(n_rows, p, n_cells) * <f64 as Real>::stride(p) * n_cells;
+            // One row of each cell must be there, in whole vectors.
+            let most = (n_rows * p).max(1 << 18).max(n_cells * <f64 as Real>::stride(p));
+            assert!(taken <= most, "{n_rows} rows, {n_cells} cells: {taken}");
+        }
+        assert_eq!(rows_at_once::<f64>(10_000, 1_001, 5), 256);
+        assert_eq!(rows_at_once::<f64>(500_000, 21, 5), 512);
     }
 }

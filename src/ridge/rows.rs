@@ -76,18 +76,6 @@ impl Rows for Matrix<'_> {
     }
 }
 
-/// Calls `visit` with the index of a block's first row and the block's values, row after row.
-pub(super) fn visit_values(
-    rows: &dyn Rows,
-    block: usize,
-    mut visit: impl FnMut(usize, &[f64]),
-) -> Result<(), RidgeError> {
-    rows.visit_block(block, &mut |first, view| {
-        visit(first, view.as_standard_layout().as_slice().unwrap_or_default());
-    })
-    .map_err(RidgeError::Rows)
-}
-
 /// Calls `visit` with the index and the values of every row of a block, in order.
 pub(super) fn for_each_row(
     rows: &dyn Rows,
@@ -95,7 +83,12 @@ pub(super) fn for_each_row(
     mut visit: impl FnMut(usize, &[f64]),
 ) -> Result<(), RidgeError> {
     let n_columns = rows.n_columns();
-    visit_values(rows, block, |first, values| {
-        values.chunks_exact(n_columns).enumerate().for_each(|(i, row)| visit(first + i, row));
+    rows.visit_block(block, &mut |first, view| {
+        let view = view.as_standard_layout();
+        let values = view.as_slice().unwrap_or_default();
+        for (i, row) in values.chunks_exact(n_columns).enumerate() {
+            visit(first + i, row);
+        }
     })
+    .map_err(RidgeError::Rows)
 }
