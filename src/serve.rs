@@ -56,7 +56,7 @@ fn limit_connections(config: &mut Config) -> anyhow::Result<()> {
     let descriptors = raise_descriptor_limit().context("the limit on open files")?;
     let others = OTHER_DESCRIPTORS + u64::from(config.pool_size);
     let most = u32::try_from(descriptors.saturating_sub(others)).unwrap_or(u32::MAX);
-    anyhow::ensure!(most >= 10, "the limit on open files is {descriptors}, which is too low to serve with");
+    ensure!(most >= 10, "the limit on open files is {descriptors}, which is too low to serve with");
     if most < config.connection_limit {
         log::warn!("the system grants {descriptors} open files, so connection_limit is lowered to {most}");
         config.connection_limit = most;

@@ -18,6 +18,7 @@ mod models;
 mod page;
 mod predict;
 mod prefer;
+mod query;
 mod routing;
 mod train;
 mod waiting;

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use rocket::http::uri::Origin;
 
 use super::error::ApiError;
+use super::query;
 use crate::table::shown;
 
 /// Entries on a page where the client does not say, and at most.
@@ -31,7 +32,7 @@ impl Page {
         mut take: impl FnMut(&str, &str) -> Result<bool, ApiError>,
     ) -> Result<Self, ApiError> {
         let mut page = Self { limit: SIZE.0, before: None };
-        for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
+        for (name, value) in query::parameters(uri)? {
             match name {
                 "limit" => {
                     let in_range = value.parse().ok().filter(|limit| (1..=SIZE.1).contains(limit));

@@ -44,6 +44,8 @@ fn wrong_parameters_of_the_list_are_named() {
         ("status=done", "status: expected one of queued, training, trained, failed, cancelled, not \"done\""),
         ("name=%00", "name: "),
         ("page=2", "unknown parameter \"page\""),
+        ("limit=1&limit=2", "\"limit\": given twice"),
+        ("name=%ff", "\"name\": the query string is not valid UTF-8"),
     ];
     for (query, sentence) in cases {
         let error = service.get(&format!("/models?{query}")).error(422);

@@ -6,8 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::super::body::{self, Body};
 use super::super::error::ApiError;
-use super::super::ids;
-use crate::table;
+use super::super::{ids, query};
 use crate::training::{Loss, Params};
 
 /// Random folds where the client says nothing.
@@ -129,11 +128,8 @@ pub(in crate::web) fn check_name(name: Option<&str>) -> Result<(), ApiError> {
 /// The query string as the JSON that it stands for, so that one decoder and its messages serve both.
 pub(super) fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
     let mut parameters = Map::new();
-    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
+    for (name, value) in query::parameters(uri)? {
         let value = match name {
-            _ if value.contains(char::REPLACEMENT_CHARACTER) => {
-                return Err(ApiError::invalid(format!("{}: the query string is not valid UTF-8", table::shown(name))));
-            }
             "l2_coef" => value.split(',').map(|number| number_or_text(number.trim())).collect(),
             "n_folds" | "seed" | "dataset_id" => {
                 serde_json::from_str(value).unwrap_or_else(|_not_json| Value::from(value))
@@ -143,9 +139,7 @@ pub(super) fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, A
             "fit_intercept" | "standardize" if value.eq_ignore_ascii_case("false") => Value::Bool(false),
             _ => Value::from(value),
         };
-        if parameters.insert(name.to_owned(), value).is_some() {
-            return Err(ApiError::invalid(format!("{}: given twice in the query string", table::shown(name))));
-        }
+        parameters.insert(name.to_owned(), value);
     }
     Ok(parameters)
 }
