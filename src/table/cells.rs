@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::csv::CsvError;
+use super::error::CsvError;
 
 /// Walks over the records of a CSV text.
 #[derive(Debug, Clone)]

@@ -2,10 +2,12 @@
 
 mod cells;
 mod csv;
+mod error;
 mod statistics;
 
-pub(crate) use csv::shown;
-pub use csv::{CsvError, line_of_row, read, read_columns};
+pub use csv::{line_of_row, read, read_columns};
+pub use error::CsvError;
+pub(crate) use error::shown;
 pub use statistics::{ColumnStatistics, Statistics};
 
 /// Named columns of finite numbers, row after row.
