@@ -18,6 +18,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Jsonb, Text};
 use diesel_json::Json;
 
 use crate::db::clock_timestamp;
+use crate::db::idempotency::Keyed;
 use crate::db::models::{self as rows, Status};
 use crate::db::schema::models;
 use crate::training::{Params, Trained};
@@ -61,6 +62,21 @@ pub struct Rescued {
     pub status: Status,
 }
 
+/// A job on its way into the queue.
+#[derive(Debug)]
+pub struct NewJob<'a> {
+    /// The API key that it belongs to; `None` while there are none.
+    pub owner: Option<i32>,
+    /// The rows to train on.
+    pub dataset_id: i32,
+    /// What the client calls it.
+    pub name: Option<&'a str>,
+    /// What the client asks for.
+    pub params: &'a Params,
+    /// What the client calls the request.
+    pub request: Option<&'a Keyed>,
+}
+
 /// Why a job was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
@@ -97,7 +113,7 @@ const MOST_AT_ONCE: i64 = 1000;
 /// The advisory lock that lets one transaction at a time take the last places of the queue: "queue" in ASCII.
 const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 
-/// Queues a job of `owner` and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
+/// Queues a job and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
 /// commit. Returns the model's id. Call it last in a transaction: where the queue is nearly full, others wait for the commit,
 /// so that two of them never take the same place.
 ///
@@ -105,14 +121,7 @@ const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 ///
 /// # Errors
 /// See [`EnqueueError`].
-pub fn enqueue(
-    conn: &mut PgConnection,
-    limit: u32,
-    owner: Option<i32>,
-    dataset_id: i32,
-    name: Option<&str>,
-    params: &Params,
-) -> Result<i32, EnqueueError> {
+pub fn enqueue(conn: &mut PgConnection, limit: u32, job: &NewJob<'_>) -> Result<i32, EnqueueError> {
     let limit = i64::from(limit);
     if !has_room(conn, (limit - MOST_AT_ONCE).max(0))? {
         sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(ROOM_LOCK).execute(conn)?;
@@ -121,10 +130,12 @@ pub fn enqueue(
         }
     }
     let new = (
-        models::owner.eq(owner),
-        models::dataset_id.eq(dataset_id),
-        models::name.eq(name),
-        models::params.eq(Json(params.clone())),
+        models::owner.eq(job.owner),
+        models::dataset_id.eq(job.dataset_id),
+        models::name.eq(job.name),
+        models::params.eq(Json(job.params)),
+        models::idempotency_key.eq(job.request.map(|request| &request.key)),
+        models::request_digest.eq(job.request.map(|request| &request.digest[..])),
     );
     let id = diesel::insert_into(models::table).values(new).returning(models::id).get_result(conn)?;
     announce(conn)?;

@@ -1,6 +1,7 @@
 //! The database: connections, migrations, and one file per table with its rows and queries.
 
 pub mod datasets;
+pub mod idempotency;
 pub mod job_statistics;
 pub mod keys;
 mod migrations;

@@ -29,6 +29,8 @@ diesel::table! {
         name -> Nullable<Text>,
         is_standalone -> Bool,
         statistics -> Nullable<Jsonb>,
+        idempotency_key -> Nullable<Text>,
+        request_digest -> Nullable<Bytea>,
     }
 }
 
@@ -62,6 +64,8 @@ diesel::table! {
         warnings -> Jsonb,
         error -> Nullable<Text>,
         owner -> Nullable<Int4>,
+        idempotency_key -> Nullable<Text>,
+        request_digest -> Nullable<Bytea>,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Datasets: posted once, for any number of trainings.
 
-use diesel::Connection;
 use diesel::pg::PgConnection;
+use diesel::{Connection, QueryResult};
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::response::content::RawJson;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Caller, Uploader};
 use super::body::{self, Body, Form, RequestBody};
 use super::error::ApiError;
+use super::idempotency::{self, IdempotencyKey, REPLAYED, accept, find_earlier};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::time;
@@ -21,6 +22,7 @@ use super::train::check_name;
 use crate::config::Config;
 use crate::db::Pool;
 use crate::db::datasets::{self, Dataset, Deletion, Filter, Summary, Upload, Users};
+use crate::db::idempotency::{Keyed, Made, find_or_reserve, note_dataset};
 use crate::table::{self, ColumnStatistics, shown};
 
 /// The routes of this file.
@@ -29,9 +31,10 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// The JSON body, or what a form or a `text/csv` body with its query string amounts to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct CreateDatasetRequest {
+    #[serde(skip_serializing)]
     data: String,
     name: Option<String>,
 }
@@ -81,20 +84,27 @@ impl DatasetDocument {
 /// The reply to an upload: the document and where to find it.
 struct Created {
     dataset_id: i32,
+    /// An earlier request has made the dataset.
+    is_replay: bool,
     document: RawJson<String>,
 }
 
 impl<'r> Responder<'r, 'static> for Created {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let location = format!("/dataset/{}", self.dataset_id);
-        let response = (Status::Created, self.document).respond_to(request)?;
-        Response::build_from(response).raw_header("Location", location).ok()
+        let mut response = Response::build_from((Status::Created, self.document).respond_to(request)?);
+        response.raw_header("Location", location);
+        if self.is_replay {
+            response.raw_header(REPLAYED, "true");
+        }
+        response.ok()
     }
 }
 
 #[post("/datasets", data = "<body>")]
 async fn create_dataset(
     uploader: Uploader,
+    key: IdempotencyKey,
     body: RequestBody<'_>,
     uri: &Origin<'_>,
     config: &State<Config>,
@@ -102,25 +112,59 @@ async fn create_dataset(
     metrics: &State<Metrics>,
 ) -> Result<Created, ApiError> {
     let (caller, body) = uploader.admit(body).await?;
-    let (n_bytes, upload) = if body.is_form() {
+    let (key, body) = key.admit(body).await?;
+    let (n_bytes, request) = if body.is_form() {
         let form = body.read_form(config.train_limit, config).await?;
         no_query(uri, "a form")?;
-        let n_bytes = form.csv.as_ref().map_or(0, String::len);
-        (n_bytes, super::on_blocking_thread(move || read_upload(form_request(form)?)).await?)
+        (form.csv.as_ref().map_or(0, String::len), form_request(form)?)
     } else {
         let body = body.read(config.train_limit, config).await?;
         let name = if let Body::Csv(_) = body { query_name(uri)? } else { None };
         if let Body::Json(_) = body {
             no_query(uri, "a JSON body")?;
         }
-        let n_bytes = body.n_bytes();
-        (n_bytes, super::on_blocking_thread(move || read_upload(body_request(body, name)?)).await?)
+        (body.n_bytes(), super::on_blocking_thread(move || body_request(body, name)).await?)
     };
-    let (owner, n_rows) = (caller.owner(), upload.table.n_rows());
-    let store = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| datasets::insert(conn, owner, &upload))?);
-    let dataset_id = pool.run(store).await?;
-    metrics.received(Purpose::Training, n_bytes, n_rows);
-    Ok(Created { dataset_id, document: document(pool, caller, dataset_id).await? })
+    let keyed = move || {
+        let keyed = key.map(|key| idempotency::keyed(key, &request, Some(&request.data))).transpose()?;
+        Ok((request, keyed))
+    };
+    let (request, keyed) = super::on_blocking_thread(keyed).await?;
+    let (dataset_id, is_replay) = match find_earlier(pool, Made::Dataset, caller, keyed.as_ref()).await? {
+        Some(id) => (id, true),
+        None => {
+            let upload = super::on_blocking_thread(move || read_upload(request)).await?;
+            let n_rows = upload.table.n_rows();
+            let (id, is_replay) = store(pool, caller, upload, keyed).await?;
+            if !is_replay {
+                metrics.received(Purpose::Training, n_bytes, n_rows);
+            }
+            (id, is_replay)
+        }
+    };
+    Ok(Created { dataset_id, is_replay, document: document(pool, caller, dataset_id).await? })
+}
+
+/// Stores a dataset for the caller, unless a request of the same key has done so. Returns its id, and whether one has.
+async fn store(pool: &Pool, caller: Caller, upload: Upload, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
+    let owner = caller.owner();
+    let store = move |conn: &mut PgConnection| {
+        let stored = conn.transaction(|conn| {
+            if let Some(request) = &keyed
+                && let Some(earlier) = find_or_reserve(conn, Made::Dataset, owner, request)?
+            {
+                return Ok(Err(earlier));
+            }
+            let id = datasets::insert(conn, owner, &upload)?;
+            keyed.as_ref().map_or(Ok(()), |request| note_dataset(conn, id, request))?;
+            QueryResult::Ok(Ok(id))
+        });
+        Ok(stored?)
+    };
+    match pool.run(store).await? {
+        Ok(id) => Ok((id, false)),
+        Err(earlier) => Ok((accept(Made::Dataset, earlier)?, true)),
+    }
 }
 
 fn body_request(body: Body, name: Option<String>) -> Result<CreateDatasetRequest, ApiError> {

@@ -5,7 +5,7 @@
 //!
 //! | status | code | when |
 //! |---|---|---|
-//! | 400 | `bad_request` | the body is not what its content type says, or the request is not HTTP |
+//! | 400 | `bad_request` | the body is not what its content type says, a header is malformed, or the request is not HTTP |
 //! | 401 | `unauthorized` | an API key is needed, and the request has none or one that is not known |
 //! | 404 | `not_found` | no such path, model or dataset |
 //! | 405 | `method_not_allowed` | the path has other methods; `Allow` lists them |
@@ -16,6 +16,7 @@
 //! | 413 | `too_large` | the body exceeds its limit |
 //! | 415 | `unsupported_media_type` | the body is of a type that the call does not take |
 //! | 422 | `invalid` | understood but wrong: a field, a CSV cell, a parameter |
+//! | 422 | `key_reused` | the `Idempotency-Key` belongs to another request |
 //! | 500 | `internal` | a bug |
 //! | 503 | `unavailable` | the database is away or overloaded; `Retry-After` says when to come again |
 //! | 503 | `queue_full` | as many trainings as allowed are waiting; `Retry-After` as well |
@@ -112,6 +113,11 @@ impl ApiError {
     /// 422: a field, a cell or a parameter is wrong.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(Status::UnprocessableEntity, "invalid", message)
+    }
+
+    /// 422: the `Idempotency-Key` of another request.
+    pub(super) fn key_reused(message: impl Into<String>) -> Self {
+        Self::new(Status::UnprocessableEntity, "key_reused", message)
     }
 
     /// 500: our own mistake.

@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod headers;
 mod health;
+mod idempotency;
 mod ids;
 mod inference;
 mod metrics;

@@ -15,14 +15,16 @@ use serde::Serialize;
 use super::auth::{Caller, Uploader};
 use super::body::{Body, RequestBody};
 use super::error::ApiError;
+use super::idempotency::{IdempotencyKey, REPLAYED, accept, find_earlier};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::prefer::Preferred;
 use super::waiting::Patience;
 use crate::config::Config;
 use crate::db::datasets::{self, Upload};
+use crate::db::idempotency::{self, Earlier, Keyed, Made};
 use crate::db::{self, Pool};
-use crate::queue::{self, EnqueueError};
+use crate::queue::{self, EnqueueError, NewJob};
 use crate::table::{self, line_of_row};
 use crate::training::{self, CheckError, Params, StoredRows};
 pub(super) use request::check_name;
@@ -36,30 +38,39 @@ pub(super) fn routes() -> Vec<Route> {
 /// The reply: where everything else is asked.
 struct Accepted {
     model_id: i32,
+    /// An earlier request has made the model.
+    is_replay: bool,
     /// The document, if the client has waited for the end.
     document: Option<String>,
 }
 
 /// The reply while the model has not ended.
 #[derive(Serialize)]
-struct Queued {
+struct ModelId {
     model_id: i32,
 }
 
 impl<'r> Responder<'r, 'static> for Accepted {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let Self { model_id, document } = self;
+        let Self { model_id, is_replay, document } = self;
         let response = match document {
             Some(document) => (Status::Ok, RawJson(document)).respond_to(request)?,
-            None => (Status::Accepted, Json(Queued { model_id })).respond_to(request)?,
+            None => (Status::Accepted, Json(ModelId { model_id })).respond_to(request)?,
         };
-        Response::build_from(response).raw_header("Location", format!("/model/{model_id}")).ok()
+        let mut response = Response::build_from(response);
+        response.raw_header("Location", format!("/model/{model_id}"));
+        if is_replay {
+            response.raw_header(REPLAYED, "true");
+        }
+        response.ok()
     }
 }
 
 #[post("/train", data = "<body>")]
+#[expect(clippy::too_many_arguments, reason = "a handler takes what its reply depends on")]
 async fn train(
     uploader: Uploader,
+    key: IdempotencyKey,
     body: RequestBody<'_>,
     uri: &Origin<'_>,
     config: &State<Config>,
@@ -67,7 +78,8 @@ async fn train(
     metrics: &State<Metrics>,
     patience: Patience<'_>,
 ) -> Result<Preferred<Accepted>, ApiError> {
-    let (caller, mut body) = uploader.admit(body).await?;
+    let (caller, body) = uploader.admit(body).await?;
+    let (key, mut body) = key.admit(body).await?;
     let names_dataset = uri.query().is_some_and(|query| query.segments().any(|(name, _)| name == "dataset_id"));
     let body = match names_dataset && body.is_empty().await {
         true => Body::Csv(String::new()),
@@ -75,17 +87,32 @@ async fn train(
     };
     let n_bytes = body.n_bytes();
     let query = query_parameters(uri)?;
-    let job = super::on_blocking_thread(move || Job::read(TrainRequest::read(body, query)?.complete()?)).await?;
-    let n_rows = job.n_new_rows();
-    let model_id = job.queue(pool, caller, config.queue_limit).await?;
-    metrics.received(Purpose::Training, n_bytes, n_rows);
+    let read = move || {
+        let request = TrainRequest::read(body, query)?;
+        let keyed = key.map(|key| request.keyed(key)).transpose()?;
+        Ok((request, keyed))
+    };
+    let (request, keyed) = super::on_blocking_thread(read).await?;
+    // What was accepted once is not checked again, and needs no room in the queue.
+    let (model_id, is_replay) = match find_earlier(pool, Made::Model, caller, keyed.as_ref()).await? {
+        Some(id) => (id, true),
+        None => {
+            let job = super::on_blocking_thread(move || Job::read(request.complete()?, keyed)).await?;
+            let n_rows = job.n_new_rows();
+            let (id, is_replay) = job.queue(pool, caller, config.queue_limit).await?;
+            if !is_replay {
+                metrics.received(Purpose::Training, n_bytes, n_rows);
+            }
+            (id, is_replay)
+        }
+    };
     let prefer = patience.prefer();
     // Queued is queued, whatever comes of the waiting.
     let document = patience.document_of_ended(caller, model_id).await.unwrap_or_else(|error| {
         log::debug!("model {model_id} could not be waited for: {error:?}");
         None
     });
-    Ok(prefer.applied_to(Accepted { model_id, document }))
+    Ok(prefer.applied_to(Accepted { model_id, is_replay, document }))
 }
 
 /// A training that has passed every check that needs no database.
@@ -93,6 +120,18 @@ struct Job {
     rows: Rows,
     params: Params,
     name: Option<String>,
+    /// What the client calls the request.
+    keyed: Option<Keyed>,
+}
+
+/// What came of the wish to queue a job.
+enum Queued {
+    /// It is queued as this model.
+    New(i32),
+    /// A request of the same key was quicker.
+    Earlier(Earlier),
+    /// There is no room.
+    Full,
 }
 
 /// What a job is trained on.
@@ -104,7 +143,7 @@ enum Rows {
 }
 
 impl Job {
-    fn read(wish: Wish) -> Result<Self, ApiError> {
+    fn read(wish: Wish, keyed: Option<Keyed>) -> Result<Self, ApiError> {
         let Wish { source, params, name } = wish;
         let rows = match source {
             Source::Dataset(id) => Rows::Stored(id),
@@ -115,7 +154,7 @@ impl Job {
                 Rows::New(Box::new(Upload { table, statistics, name: None, is_standalone: false }))
             }
         };
-        Ok(Self { rows, params, name })
+        Ok(Self { rows, params, name, keyed })
     }
 
     /// How many rows it brings along.
@@ -123,8 +162,8 @@ impl Job {
         if let Rows::New(upload) = &self.rows { upload.table.n_rows() } else { 0 }
     }
 
-    /// Queues it for the caller and returns the model's id.
-    async fn queue(self, pool: &Pool, caller: Caller, limit: u32) -> Result<i32, ApiError> {
+    /// Queues it for the caller, unless a request of the same key has done so. Returns the model's id, and whether one has.
+    async fn queue(self, pool: &Pool, caller: Caller, limit: u32) -> Result<(i32, bool), ApiError> {
         let owner = caller.owner();
         let stored = if let Rows::Stored(id) = self.rows { Some(id) } else { None };
         let params = self.params.clone();
@@ -134,16 +173,22 @@ impl Job {
         }
         let queued = pool.run(move |conn| {
             let queued = conn.build_transaction().run(|conn| {
+                if let Some(request) = &self.keyed
+                    && let Some(earlier) = idempotency::find_or_reserve(conn, Made::Model, owner, request)?
+                {
+                    return Ok(Queued::Earlier(earlier));
+                }
                 queue::check_room(conn, limit)?;
                 let dataset_id = match &self.rows {
                     Rows::New(upload) => datasets::insert(conn, owner, upload)?,
                     Rows::Stored(id) => *id,
                 };
-                queue::enqueue(conn, limit, owner, dataset_id, self.name.as_deref(), &self.params)
+                let (name, params, request) = (self.name.as_deref(), &self.params, self.keyed.as_ref());
+                queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, params, request }).map(Queued::New)
             });
             match queued {
-                Ok(model_id) => Ok(Some(model_id)),
-                Err(EnqueueError::Full) => Ok(None),
+                Ok(queued) => Ok(queued),
+                Err(EnqueueError::Full) => Ok(Queued::Full),
                 Err(EnqueueError::Query(error)) => Err(vanished(error).into()),
             }
         });
@@ -151,7 +196,11 @@ impl Job {
             Some(id) => ids::unless_absent(error, "dataset", id),
             None => error.into(),
         });
-        queued?.ok_or_else(|| ApiError::queue_full(limit))
+        match queued? {
+            Queued::New(id) => Ok((id, false)),
+            Queued::Earlier(earlier) => Ok((accept(Made::Model, earlier)?, true)),
+            Queued::Full => Err(ApiError::queue_full(limit)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Raw, Reply, Service, Settings, example, generated_csv, wait_until, with};
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

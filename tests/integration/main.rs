@@ -15,6 +15,7 @@ mod datasets;
 mod engine;
 mod export;
 mod faults;
+mod idempotency;
 mod inference;
 mod keys;
 mod limits;

@@ -1,12 +1,13 @@
 //! What a `POST /train` asks for: one decoder for the JSON body and for the query string.
 
 use rocket::http::uri::Origin;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
 use super::super::body::{self, Body};
 use super::super::error::ApiError;
-use super::super::{ids, query};
+use super::super::{idempotency, ids, query};
+use crate::db::idempotency::Keyed;
 use crate::training::{Loss, Params};
 
 /// Random folds where the client says nothing.
@@ -19,9 +20,10 @@ const LONGEST_NAME: usize = 1000;
 const MOST_PENALTIES: usize = 10_000;
 
 /// The JSON body, or the query parameters of a `text/csv` body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct TrainRequest {
+    #[serde(skip_serializing)]
     data: Option<String>,
     dataset_id: Option<i64>,
     target: String,
@@ -74,6 +76,11 @@ impl TrainRequest {
         // An empty body beside a dataset_id is none.
         request.data = (request.dataset_id.is_none() || !csv.is_empty()).then_some(csv);
         Ok(request)
+    }
+
+    /// The request as `key` names it; defaults, and what is drawn at random, are no part of it.
+    pub(super) fn keyed(&self, key: String) -> Result<Keyed, ApiError> {
+        idempotency::keyed(key, self, self.data.as_deref())
     }
 
     /// Fills in the defaults.

@@ -8,7 +8,7 @@ mod python;
 mod raw;
 mod service;
 
-pub(crate) use client::Reply;
+pub(crate) use client::{Reply, exchange};
 pub(crate) use database::{Database, Server, value};
 pub(crate) use folder::Folder;
 pub(crate) use process::{Process, ridgeline, wait_until};
