@@ -4,20 +4,24 @@
 //! `DATABASE_URL`, then `ROCKET_*` variables. `Rocket.toml.example` explains every key. An unknown key, or a value that
 //! cannot be used, is an error that names the key.
 
-use std::fmt;
+mod sources;
+mod url;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use log::LevelFilter;
 use rocket::Config as RocketConfig;
 use rocket::data::{ByteUnit, Limits};
-use rocket::figment::providers::{Env, Format, Serialized, Toml};
-use rocket::figment::value::{Dict, Value};
-use rocket::figment::{self, Figment, Profile};
+use rocket::figment::Figment;
+use rocket::figment::providers::Serialized;
+use rocket::figment::value::Dict;
 use serde::Deserialize;
 
 use crate::postgres;
+use sources::{check_names, for_rocket, sources, without_values};
+pub use url::DatabaseUrl;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -64,72 +68,6 @@ pub struct Config {
     pub rocket: RocketConfig,
 }
 
-/// A database connection URL. It holds a password, so `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    /// Accepts `postgres://` and `postgresql://` URLs, errors never quote the text.
-    ///
-    /// Rocket's parser vouches that the password ends where libpq thinks it does: libpq quotes the parts of a URL that it
-    /// misunderstands in its messages, and those reach the log.
-    pub fn parse(url: &str) -> anyhow::Result<Self> {
-        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        let Some(rest) = rest else {
-            bail!("must start with postgres:// or postgresql://");
-        };
-        ensure!(
-            is_percent_encoded(rest),
-            "has a % that does not begin a percent-encoded character; a % itself is written %25"
-        );
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if !authority.is_empty() {
-            let hint = "is not a valid URL; special characters of the password must be percent-encoded";
-            let parsed =
-                rocket::http::uri::Authority::parse(authority).map_err(|_quotes_the_url| anyhow::anyhow!(hint))?;
-            ensure!(!parsed.host().contains('@') && !rest[authority.len()..].contains('@'), hint);
-        }
-        Ok(Self(with_defaults(url)))
-    }
-
-    /// The URL itself, for the connection only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Whether every `%` begins an encoded character that libpq takes.
-fn is_percent_encoded(url: &str) -> bool {
-    let is_code = |code: &str| {
-        let digits = code.get(..2);
-        digits.is_some_and(|digits| digits != "00" && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-    };
-    url.split('%').skip(1).all(is_code)
-}
-
-/// What libpq would rather wait for without end, bounded, unless the URL has its own say.
-fn with_defaults(url: &str) -> String {
-    let settings = [
-        ("connect_timeout", "5"),
-        ("tcp_user_timeout", "15000"),
-        // Who waits for an answer learns within half a minute that the other host is gone.
-        ("keepalives_idle", "15"),
-        ("keepalives_interval", "5"),
-        ("keepalives_count", "3"),
-        ("fallback_application_name", "ridgeline"),
-    ];
-    settings.iter().fold(url.to_owned(), |url, (name, value)| {
-        let separator = if url.contains('?') { '&' } else { '?' };
-        if url.contains(&format!("{name}=")) { url } else { format!("{url}{separator}{name}={value}") }
-    })
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseUrl(hidden)")
-    }
-}
-
 /// Our own keys as they are written, before they are checked.
 #[derive(Deserialize)]
 struct Keys {
@@ -153,31 +91,6 @@ struct Keys {
     limits: Limits,
 }
 
-const OWN_KEYS: [&str; 17] = [
-    "database_url",
-    "data_dir",
-    "workers",
-    "async_threads",
-    "training_threads",
-    "worker_memory",
-    "lease_seconds",
-    "training_limit_seconds",
-    "queue_limit",
-    "dataset_retention_seconds",
-    "pool_size",
-    "pool_timeout_seconds",
-    "body_stall_seconds",
-    "body_rate",
-    "idle_timeout_seconds",
-    "connection_limit",
-    "log_level",
-];
-/// Keys that Rocket knows but that have no effect here: to accept one would be a trap.
-const UNUSED_ROCKET_KEYS: [&str; 3] = ["secret_key", "cli_colors", "temp_dir"];
-/// Not `mutual`, Rocket's certificates of clients: API keys tell who calls.
-const TLS_NAMES: [&str; 4] = ["certs", "key", "ciphers", "prefer_server_cipher_order"];
-const LIMIT_NAMES: [&str; 3] = ["train", "predict", "uploads"];
-const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
 /// A hundred years.
 const MOST_RETENTION: u64 = 100 * 366 * 86_400;
 /// With less no job could be trained at all.
@@ -327,64 +240,6 @@ fn defaults() -> Figment {
         .merge(Serialized::default("log_level", "info"))
         .merge(Serialized::default("ident", false))
         .merge(Serialized::default("limits", limits))
-}
-
-/// What the file and the environment say, the later sources winning.
-fn sources() -> anyhow::Result<Figment> {
-    let file = Env::var("ROCKET_CONFIG");
-    if let Some(path) = &file {
-        ensure!(PathBuf::from(path).is_file(), "ROCKET_CONFIG names {path}, which is not a file");
-    }
-    Ok(Figment::new()
-        .merge(Toml::file(file.unwrap_or_else(|| "Rocket.toml".to_owned())).nested())
-        .merge(Env::raw().only(&["DATABASE_URL"]).global())
-        .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE", "CONFIG"]).global())
-        .select(Profile::from_env_or("ROCKET_PROFILE", RocketConfig::DEFAULT_PROFILE)))
-}
-
-/// Refuses keys that nobody reads, because a misspelt key would silently mean the default.
-fn check_names(all: &Dict) -> anyhow::Result<()> {
-    let rockets = |key: &str| RocketConfig::PARAMETERS.contains(&key) && !UNUSED_ROCKET_KEYS.contains(&key);
-    let known = |key: &str| OWN_KEYS.contains(&key) || rockets(key);
-    if let Some(key) = all.keys().find(|key| !known(key)) {
-        bail!("unknown configuration key {key:?}; Rocket.toml.example lists the known ones");
-    }
-    for (table, known) in [("limits", &LIMIT_NAMES[..]), ("shutdown", &SHUTDOWN_NAMES), ("tls", &TLS_NAMES)] {
-        let Some(Value::Dict(_, keys)) = all.get(table) else { continue };
-        if let Some(name) = keys.keys().find(|name| !known.contains(&name.as_str())) {
-            bail!("unknown configuration key \"{table}.{name}\"; known are {}", known.join(", "));
-        }
-    }
-    Ok(())
-}
-
-/// What is wrong, and where, but not with what value if that may be the database's URL: figment quotes it, and a file that is
-/// not TOML is quoted line by line.
-fn without_values(error: figment::Error) -> anyhow::Error {
-    let said = error.to_string();
-    let is_secret = said.contains("://") || error.path.iter().any(|key| key.eq_ignore_ascii_case("database_url"));
-    if !is_secret && !said.contains('\n') {
-        return anyhow::anyhow!(said);
-    }
-    let place = error.metadata.as_ref().and_then(|data| data.source.as_ref()).map(|source| format!(" in {source}"));
-    let place = place.unwrap_or_default();
-    match said.lines().next().filter(|line| line.starts_with("TOML parse error at ")) {
-        Some(line) => anyhow::anyhow!("{line}{place}: this is not valid TOML"),
-        None => anyhow::anyhow!(
-            "a value has the wrong type{place}: database_url must be a string, and every key must stand below a line [default]"
-        ),
-    }
-}
-
-/// Rocket's share: `workers` and `log_level` mean something else to it, and it logs through our logger anyway.
-fn for_rocket(figment: Figment, async_threads: Option<usize>) -> anyhow::Result<RocketConfig> {
-    let threads = async_threads.filter(|&n| n > 0).unwrap_or_else(|| RocketConfig::default().workers);
-    ensure!(threads <= 1024, "async_threads must be at most 1024, but is {threads}");
-    let figment = figment
-        .merge(Serialized::global("workers", threads))
-        .merge(Serialized::global("log_level", "off"))
-        .merge(Serialized::global("cli_colors", false));
-    RocketConfig::try_from(figment).map_err(without_values)
 }
 
 #[cfg(test)]
