@@ -5,6 +5,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`client`] | the command-line client of a running service |
 //! | [`config`] | one typed configuration for both roles |
 //! | [`key`] | API keys, and the command that makes them |
 //! | [`logging`] | one line an event, to standard output |
@@ -23,6 +24,7 @@
 // Linked for its symbols alone: ndarray and LAPACK call them.
 extern crate openblas_src as _;
 
+pub mod client;
 pub mod config;
 pub mod db;
 pub mod key;

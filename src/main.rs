@@ -1,24 +1,28 @@
-//! The command line: `serve` (the default), `worker`, `migrate` or `key`.
+//! The command line: `serve` (the default), `worker`, `migrate`, `key`, and the commands of the client.
+
+mod help;
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use ridgeline::config::Config;
 use ridgeline::logging::{self, Stream};
-use ridgeline::{key, serve, worker};
+use ridgeline::{client, key, serve, worker};
 
 /// Trains ridge regression behind a REST API and picks the penalty by cross-validation.
-///
-/// Configuration comes from Rocket.toml in the current folder (or the file that ROCKET_CONFIG names), DATABASE_URL and
-/// ROCKET_* variables; Rocket.toml.example explains every key. The log goes to standard output, that of `key` to standard
-/// error.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const AFTER_HELP: &str = "\
+The service is configured by Rocket.toml in the current folder (or the file that ROCKET_CONFIG names), DATABASE_URL and
+ROCKET_* variables; Rocket.toml.example explains every key. Its log goes to standard output, that of `key` to standard error.
+The client reads none of that: --server and --key, or RIDGELINE_SERVER and RIDGELINE_KEY, are all it needs.
+Exit codes: 0 done; 1 refused, failed or not to be reached, as standard error (the log of a service) says; 2 wrong arguments.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -37,43 +41,43 @@ enum Command {
         #[command(subcommand)]
         command: key::command::Command,
     },
-}
-
-impl Command {
-    /// Where the log goes.
-    fn log_stream(&self) -> Stream {
-        match self {
-            Self::Serve | Self::Worker { .. } | Self::Migrate => Stream::StandardOutput,
-            Self::Key { .. } => Stream::StandardError,
-        }
-    }
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command.unwrap_or(Command::Serve);
+    let matches = help::grouped(Arguments::command()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let (stream, run): (_, Box<dyn FnOnce(Config) -> anyhow::Result<()>>) =
+        match arguments.command.unwrap_or(Command::Serve) {
+            Command::Client(command) => return client::run(&command),
+            Command::Serve => (Stream::StandardOutput, Box::new(serve::run)),
+            Command::Worker { stop_with_stdin } => (
+                Stream::StandardOutput,
+                Box::new(move |config| {
+                    let url = serve::database_to_join(&config)?;
+                    worker::run(&config, url, stop_with_stdin)
+                }),
+            ),
+            Command::Migrate => (Stream::StandardOutput, Box::new(|config| serve::migrate(&config))),
+            Command::Key { command } => (
+                Stream::StandardError,
+                Box::new(move |config| key::command::run(&config, &command, &mut io::stdout().lock())),
+            ),
+        };
     // Without a logger there is nowhere to say why.
-    if logging::init(command.log_stream()).is_err() {
+    if logging::init(stream).is_err() {
         return ExitCode::FAILURE;
     }
-    match run(command) {
+    let result = Config::load().and_then(|config| {
+        logging::set_level(config.log_level);
+        run(config)
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn run(command: Command) -> anyhow::Result<()> {
-    let config = Config::load()?;
-    logging::set_level(config.log_level);
-    match command {
-        Command::Serve => serve::run(config),
-        Command::Worker { stop_with_stdin } => {
-            let url = serve::database_to_join(&config)?;
-            worker::run(&config, url, stop_with_stdin)
-        }
-        Command::Migrate => serve::migrate(&config),
-        Command::Key { command } => key::command::run(&config, &command, &mut io::stdout().lock()),
     }
 }

@@ -6,6 +6,7 @@
 
 mod backup;
 mod bodies;
+mod client;
 mod command_line;
 mod configuration;
 mod connections;

@@ -43,7 +43,8 @@ fn clean(program: &str) -> Command {
     command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("ROCKET_") || name.starts_with("PG") || name == "DATABASE_URL" {
+        let is_ours = ["ROCKET_", "RIDGELINE_", "PG"].iter().any(|prefix| name.starts_with(prefix));
+        if is_ours || name == "DATABASE_URL" || name.to_ascii_lowercase().ends_with("_proxy") {
             command.env_remove(name.as_ref());
         }
     }
