@@ -8,7 +8,7 @@
 
 use ndarray::Array2;
 use ndarray_linalg::{Cholesky, UPLO};
-use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Report, blas, cross_validate};
+use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Report, allocator, blas, cross_validate};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -166,6 +166,8 @@ fn lanes(values: &[f64]) -> f64 {
 }
 
 fn main() {
+    // As a worker does.
+    allocator::keep_freed();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize| args[i].parse::<usize>().unwrap();
     match args.first().map(String::as_str) {

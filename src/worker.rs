@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, datasets};
 use crate::queue::{self, Job};
-use crate::ridge::{self, Control, blas};
+use crate::ridge::{self, Control, allocator, blas};
 use crate::training::{self, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
@@ -50,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When signals cannot be watched, or the database cannot be reached at the start.
 pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::Result<()> {
     prepare_open_blas(config)?;
+    allocator::keep_freed();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be watched")?;
@@ -136,7 +137,11 @@ impl Worker {
             None => notifications.insert(Notifications::listen(&self.url)?),
         };
         let ran = self.run_next_job()?;
-        if !ran { notifications.wait(POLL, &self.stop) } else { Ok(()) }
+        if !ran {
+            return notifications.wait(POLL, &self.stop);
+        }
+        allocator::give_back();
+        Ok(())
     }
 
     /// Puts the jobs of lost workers back, and runs the oldest queued job to its end; `false`: there was none.

@@ -58,6 +58,11 @@ impl Columns {
         }
     }
 
+    /// Whether the features are adjacent columns.
+    pub(super) fn are_adjacent(&self) -> bool {
+        self.runs.len() == 1
+    }
+
     /// The features as a slice of the row itself, if they are adjacent columns.
     pub(super) fn adjacent<'r>(&self, row: &'r [f64]) -> Option<&'r [f64]> {
         match self.runs.as_slice() {

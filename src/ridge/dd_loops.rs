@@ -47,6 +47,15 @@ kernel! {
 }
 
 kernel! {
+    /// `g += a x` in doubles.
+    fn add_rounded(a: f64, x: &[f64], g: &mut [f64]) {
+        for (x, g) in x.iter().zip(g) {
+            *g += a * x;
+        }
+    }
+}
+
+kernel! {
     /// `y -= a x`.
     fn subtract_scaled(a: Dd, x: &[Dd], y: &mut [Dd]) {
         for (x, y) in x.iter().zip(y) {

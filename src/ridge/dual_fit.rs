@@ -12,6 +12,7 @@ use super::{
     primal::rank_tolerance,
     refine::Solution,
     rows::for_each_row,
+    scores::ROUNDOFF,
 };
 
 /// The fit to all rows, by the dual in double precision and refinement with the rows in doubled precision, or all in doubled
@@ -33,28 +34,31 @@ pub(super) fn fit(
         Some(k) => k,
         None => kernel::<f64>(source, samples, scale.as_deref())?,
     };
-    let system = DualSystem::new(objective, samples, &k, |_| true, penalty, source.exponents[0]);
+    let mut system = DualSystem::new(objective, samples, &k, |_| true);
+    system.set_penalty(objective, penalty, source.exponents[0]);
     drop(k);
     let m = system.rows.len();
     let mut u = system.b.clone();
     let norm = symmetric_norm(m, &u);
-    if blas::cholesky(m, &mut u) && blas::reciprocal_condition(m, &u, norm) > 1e-10 {
+    let reciprocal = if blas::cholesky(m, &mut u) { blas::reciprocal_condition(m, &u, norm) } else { 0.0 };
+    if reciprocal > 1e-10 {
         let solve = |right: &[Dd]| {
             let mut a: Vec<f64> = right.iter().map(|x| x.value()).collect();
             blas::cholesky_solve(m, &u, &mut a);
             Ok(a.into_iter().map(Dd::from).collect())
         };
-        if let Some((solution, variation)) = rows.refine(&System::of(&system), &solve)? {
+        if let Some((solution, variation)) = rows.refine(&System::of(&system), &solve, 16.0 * ROUNDOFF / reciprocal)? {
             let dof = double_dof(&system, u, objective);
             return Ok(Fit { solution, dof, condition_number: None, variation });
         }
     }
     let k = kernel::<Dd>(source, samples, scale.as_deref())?;
-    let system = DualSystem::new(objective, samples, &k, |_| true, penalty, source.exponents[0]);
+    let mut system = DualSystem::new(objective, samples, &k, |_| true);
+    system.set_penalty(objective, penalty, source.exponents[0]);
     drop(k);
     let factor = factor(&system, rank_tolerance(penalty, n, source.columns.n_features()), source)?;
     let solve = |right: &[Dd]| factor.pseudo_solve(right, source.run);
-    let (solution, variation) = match rows.refine(&System::of(&system), &solve)? {
+    let (solution, variation) = match rows.refine(&System::of(&system), &solve, f64::INFINITY)? {
         Some(found) if !factor.is_deficient() => found,
         _ => rows.evaluate(&System::of(&system), &factor.pseudo_solve(&system.right, source.run)?)?,
     };
@@ -117,7 +121,6 @@ struct System<'s> {
     weight: Dd,
     ridge: Dd,
     shift: i32,
-    fit_intercept: bool,
     right: Vec<Dd>,
 }
 
@@ -128,7 +131,6 @@ impl<'s> System<'s> {
             weight: system.weight,
             ridge: system.ridge.dd(),
             shift: system.shift,
-            fit_intercept: system.fit_intercept(),
             right: system.right.iter().map(|x| x.dd()).collect(),
         }
     }
@@ -142,24 +144,28 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// `Σ_i t_i z_i` over all rows, z = (features.., target), for one t per row.
-    fn combine(&self, t: &[Dd]) -> Result<Vec<Dd>, RidgeError> {
-        let p = self.source.p();
+    /// `Σ_i t_i x_i` over all rows, x the features, for one t per row; in doubles if `is_small`.
+    fn combine(&self, t: &[Dd], is_small: bool) -> Result<Vec<Dd>, RidgeError> {
+        let (p, d) = (self.source.p(), self.source.columns.n_features());
         let chunks = self.source.chunks(16);
         let parts = self.source.run.map(chunks.len(), self.source.is_small(), |c| {
-            let (mut hi, mut lo, mut z) = (vec![0.0; p], vec![0.0; p], vec![0.0; p]);
+            let (mut hi, mut lo, mut z) = (vec![0.0; d], vec![0.0; d], vec![0.0; p]);
             for block in chunks[c].clone() {
                 for_each_row(self.source.rows, block, |i, row| {
                     if t[i].hi != 0.0 {
-                        self.source.gather(row, &mut z);
-                        dd_loops::add_scaled(t[i], &z, &mut hi, &mut lo);
+                        let x = self.features(row, &mut z);
+                        if is_small {
+                            dd_loops::add_rounded(t[i].hi, x, &mut hi);
+                        } else {
+                            dd_loops::add_scaled(t[i], x, &mut hi, &mut lo);
+                        }
                     }
                 })?;
                 self.source.run.check()?;
             }
             Ok((hi, lo))
         })?;
-        let mut total = vec![Dd::ZERO; p];
+        let mut total = vec![Dd::ZERO; d];
         for (hi, lo) in parts {
             total
                 .iter_mut()
@@ -169,6 +175,17 @@ impl Rows<'_> {
         Ok(total)
     }
 
+    /// The row's features in their units; `z` is room for them, if they must be gathered.
+    fn features<'r>(&self, row: &'r [f64], z: &'r mut [f64]) -> &'r [f64] {
+        match self.source.columns.adjacent(row) {
+            Some(x) if !self.source.is_scaled() => x,
+            _ => {
+                self.source.gather(row, z);
+                &z[..self.source.columns.n_features()]
+            }
+        }
+    }
+
     /// `y_i - b - <x_i, w>` for all rows.
     fn residuals(&self, w: &[Dd], b: Dd) -> Result<Vec<Dd>, RidgeError> {
         let (hi, lo): (Vec<f64>, Vec<f64>) = w.iter().map(|w| (w.hi, w.lo)).unzip();
@@ -176,10 +193,9 @@ impl Rows<'_> {
         let parts = self.source.run.map(chunks.len(), self.source.is_small(), |c| {
             let (mut residuals, mut z) = (Vec::new(), vec![0.0; self.source.p()]);
             for block in chunks[c].clone() {
-                for_each_row(self.source.rows, block, |_, row| {
-                    self.source.gather(row, &mut z);
-                    let (x, y) = z.split_at(w.len());
-                    residuals.push(Dd::from(y[0]) - b - dd_loops::dot(x, &hi, &lo));
+                for_each_row(self.source.rows, block, |i, row| {
+                    let x = self.features(row, &mut z);
+                    residuals.push(Dd::from(self.samples.targets[i]) - b - dd_loops::dot(x, &hi, &lo));
                 })?;
                 self.source.run.check()?;
             }
@@ -188,32 +204,27 @@ impl Rows<'_> {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// The means of (features.., target).
-    fn means(&self, system: &System<'_>) -> Result<Vec<Dd>, RidgeError> {
-        if !system.fit_intercept {
-            return Ok(vec![Dd::ZERO; self.source.p()]);
-        }
-        let weights: Vec<Dd> = self.samples.weights.iter().map(|w| Dd::from(*w)).collect();
-        Ok(self.combine(&weights)?.into_iter().map(|sum| sum / system.weight).collect())
-    }
-
-    /// The model that dual coefficients mean, and its residuals.
-    fn model(&self, system: &System<'_>, means: &[Dd], a: &[Dd]) -> Result<(Vec<Dd>, Dd, Vec<Dd>), RidgeError> {
-        let d = means.len() - 1;
+    /// The coefficients that dual coefficients mean; with products in doubles if they are `small`.
+    fn coefficients(&self, system: &System<'_>, a: &[Dd], is_small: bool) -> Result<Vec<Dd>, RidgeError> {
         let mut t = vec![Dd::ZERO; self.samples.weights.len()];
         for (i, a) in system.rows.iter().zip(a) {
             t[*i] = (*a * Dd::from(self.samples.weights[*i]).sqrt()).scaled(-system.shift);
         }
         let sum = t.iter().fold(Dd::ZERO, |sum, t| sum + *t);
-        let mut w = self.combine(&t)?;
-        w.truncate(d);
-        for j in 0..d {
-            let scale = Dd::from(self.scale.map_or(1.0, |scale| scale[j]));
-            w[j] = (w[j] - sum * means[j]) * scale * scale;
+        let mut w = self.combine(&t, is_small)?;
+        for (j, (w, mean)) in w.iter_mut().zip(&self.samples.means).enumerate() {
+            *w = *w - sum * *mean;
+            if let Some(scale) = self.scale {
+                *w = *w * Dd::from(scale[j]) * Dd::from(scale[j]);
+            }
         }
-        let b = (0..d).fold(means[d], |b, j| b - w[j] * means[j]);
-        let residuals = self.residuals(&w, b)?;
-        Ok((w, b, residuals))
+        Ok(w)
+    }
+
+    /// `μ_y - <μ, w>`.
+    fn intercept(&self, w: &[Dd]) -> Dd {
+        let (features, target) = self.samples.means.split_at(w.len());
+        w.iter().zip(features).fold(target[0], |b, (w, mean)| b - *w * *mean)
     }
 
     fn squares(&self, residuals: &[Dd]) -> f64 {
@@ -231,20 +242,32 @@ impl Rows<'_> {
 
     /// The solution for given dual coefficients.
     fn evaluate(&self, system: &System<'_>, a: &[Dd]) -> Result<(Solution, f64), RidgeError> {
-        let means = self.means(system)?;
-        let (w, b, residuals) = self.model(system, &means, a)?;
-        Ok((Solution { w, b, squares: self.squares(&residuals) }, self.variation(system)))
+        let w = self.coefficients(system, a, false)?;
+        let b = self.intercept(&w);
+        let squares = self.squares(&self.residuals(&w, b)?);
+        Ok((Solution { w, b, squares }, self.variation(system)))
     }
 
     /// Iterative refinement of a: `r = S (y - b - X w) - α a` in doubled precision, `a += B⁻¹ r`; `None` if it fails.
-    fn refine(&self, system: &System<'_>, solve: &Solver<'_>) -> Result<Option<(Solution, f64)>, RidgeError> {
+    ///
+    /// A step reduces the error by about `contraction`. If that leaves nothing that w shows, the step is the last one: it is
+    /// so small that doubles are enough for its part of w, and at the solution `S (y - b - X w) = α a`.
+    fn refine(
+        &self,
+        system: &System<'_>,
+        solve: &Solver<'_>,
+        contraction: f64,
+    ) -> Result<Option<(Solution, f64)>, RidgeError> {
         const MOST_STEPS: usize = 20;
-        let means = self.means(system)?;
+        /// Smaller than what the digits of w and of the residuals need.
+        const NOTHING: f64 = 1e-22;
         let mut a = solve(&system.right)?;
         let size = |a: &[Dd]| a.iter().fold(0.0, |largest: f64, a| largest.max(a.hi.abs()));
         let mut last_step = f64::INFINITY;
         for _ in 0..MOST_STEPS {
-            let (w, b, residuals) = self.model(system, &means, &a)?;
+            let mut w = self.coefficients(system, &a, false)?;
+            let mut b = self.intercept(&w);
+            let residuals = self.residuals(&w, b)?;
             let right: Vec<Dd> = system
                 .rows
                 .iter()
@@ -253,8 +276,7 @@ impl Rows<'_> {
                 .collect();
             let delta = solve(&right)?;
             let step = size(&delta);
-            if step <= 1e-22 * size(&a) {
-                // Smaller than what the digits of w and of the residuals need.
+            if step <= NOTHING * size(&a) {
                 return Ok(Some((Solution { w, b, squares: self.squares(&residuals) }, self.variation(system))));
             }
             if !(step <= 0.25 * last_step) {
@@ -262,6 +284,14 @@ impl Rows<'_> {
             }
             last_step = step;
             a.iter_mut().zip(&delta).for_each(|(a, delta)| *a = *a + *delta);
+            let left = (contraction + ROUNDOFF * (a.len() as f64)) * step;
+            if system.ridge.hi > 0.0 && left <= NOTHING * size(&a) {
+                let last = self.coefficients(system, &delta, true)?;
+                w.iter_mut().zip(last).for_each(|(w, last)| *w = *w + last);
+                b = self.intercept(&w);
+                let squares = a.iter().map(|a| (system.ridge * *a).value().powi(2)).sum();
+                return Ok(Some((Solution { w, b, squares }, self.variation(system))));
+            }
         }
         Ok(None)
     }

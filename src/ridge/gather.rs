@@ -17,13 +17,27 @@ pub(super) struct Source<'a> {
     /// The unit of each of (features.., target) is `2^exponent`, so that no product of two values leaves the range of
     /// doubles. Scaling by powers of two is exact.
     pub(super) exponents: Vec<i32>,
+    /// Whether any of them is not zero.
+    is_scaled: bool,
     pub(super) run: &'a Run<'a>,
 }
 
 /// Below this many values, threads cost more than they bring.
 const SMALL: usize = 100_000;
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// Rows whose columns have the unit 1.
+    pub(super) fn new(rows: &'a dyn Rows, columns: Columns, run: &'a Run<'a>) -> Self {
+        let exponents = vec![0; columns.n_features() + 1];
+        Self { rows, columns, exponents, is_scaled: false, run }
+    }
+
+    /// Gives (features.., target) the units `2^exponent`.
+    pub(super) fn set_units(&mut self, exponents: Vec<i32>) {
+        self.is_scaled = exponents.iter().any(|e| *e != 0);
+        self.exponents = exponents;
+    }
+
     /// The length d + 1 of (features.., target).
     pub(super) fn p(&self) -> usize {
         self.columns.n_features() + 1
@@ -50,7 +64,7 @@ impl Source<'_> {
     }
 
     pub(super) fn is_scaled(&self) -> bool {
-        self.exponents.iter().any(|e| *e != 0)
+        self.is_scaled
     }
 
     /// The moments of the rows in each of `n_cells` cells; rows in no cell and rows without weight are left out.

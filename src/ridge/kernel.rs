@@ -7,6 +7,7 @@ use super::{
     gather::Source,
     moments::Real,
     rows::for_each_row,
+    simd,
 };
 use std::ops::Range;
 
@@ -14,11 +15,15 @@ use std::ops::Range;
 pub(super) trait KernelReal: Real {
     /// Adds `z zᵀ` (upper triangle) of a tile of columns to k; the tile is filled by `fill(row, column, hi, lo)`.
     fn add_tile(n: usize, tile: &mut Tile, k: &mut [Self]);
+    /// `<a, b>`.
+    fn dot(a: &[Self], b: &[Self]) -> Self;
+    /// `<a, b>` and the sum of its terms' sizes.
+    fn dot_and_size(a: &[Self], b: &[Self]) -> (Self, f64);
 }
 
 /// Some columns of all rows.
+#[derive(Default)]
 pub(super) struct Tile {
-    n_rows: usize,
     n_columns: usize,
     /// Row-major (`n_rows`, `n_columns`); in doubled precision the transpose, and with low parts.
     hi: Vec<f64>,
@@ -29,12 +34,48 @@ impl KernelReal for f64 {
     fn add_tile(n: usize, tile: &mut Tile, k: &mut [Self]) {
         blas::add_outer_gram(n, tile.n_columns, &tile.hi, k);
     }
+
+    fn dot(a: &[Self], b: &[Self]) -> Self {
+        dot_and_size(a, b).0
+    }
+
+    fn dot_and_size(a: &[Self], b: &[Self]) -> (Self, f64) {
+        dot_and_size(a, b)
+    }
 }
 
 impl KernelReal for Dd {
     fn add_tile(n: usize, tile: &mut Tile, k: &mut [Self]) {
         let z = (tile.hi.as_slice(), tile.lo.as_slice());
         dd_loops::add_gram(n, z, z, k);
+    }
+
+    fn dot(a: &[Self], b: &[Self]) -> Self {
+        a.iter().zip(b).fold(Dd::ZERO, |sum, (a, b)| sum + *a * *b)
+    }
+
+    fn dot_and_size(a: &[Self], b: &[Self]) -> (Self, f64) {
+        (Self::dot(a, b), a.iter().zip(b).map(|(a, b)| (a.hi * b.hi).abs()).sum())
+    }
+}
+
+simd::kernel! {
+    /// `<a, b>` and the sum of its terms' sizes, in eight lanes.
+    fn dot_and_size(a: &[f64], b: &[f64]) -> (f64, f64) {
+        let (mut sums, mut sizes) = ([0.0; 8], [0.0_f64; 8]);
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+        for (a, b) in a.iter().zip(b) {
+            for l in 0..8 {
+                let term = a[l] * b[l];
+                sums[l] += term;
+                sizes[l] += term.abs();
+            }
+        }
+        for ((a, b), l) in a_rest.iter().zip(b_rest).zip(0..8) {
+            sums[l] += a * b;
+            sizes[l] += (a * b).abs();
+        }
+        (sums.iter().sum(), sizes.iter().sum())
     }
 }
 
@@ -43,36 +84,46 @@ pub(super) struct Samples {
     pub(super) weights: Vec<f64>,
     /// In the target's unit.
     pub(super) targets: Vec<f64>,
-    /// For each of (features.., target), in its unit: near the mean with an intercept, exactly the value of a constant
-    /// column; else 0.
+    /// The weighted means of (features.., target), in their units, with an intercept; else 0.
+    pub(super) means: Vec<Dd>,
+    /// The same as doubles: exactly the value of a constant column.
     pub(super) origin: Vec<f64>,
 }
 
 impl Samples {
+    /// One pass over the rows.
     pub(super) fn new(source: &Source<'_>, fit_intercept: bool) -> Result<Self, RidgeError> {
-        let (n, p) = (source.rows.n_rows(), source.p());
-        let (mut weights, mut targets) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        let (mut first, mut sum, mut z) = (Vec::new(), vec![0.0; p], vec![0.0; p]);
-        for block in 0..source.rows.n_blocks() {
-            for_each_row(source.rows, block, |_, row| {
-                source.gather(row, &mut z);
-                if first.is_empty() {
-                    first.clone_from(&z);
-                }
-                weights.push(source.columns.weight(row));
-                targets.push(z[p - 1]);
-                for ((sum, z), first) in sum.iter_mut().zip(&z).zip(&first) {
-                    *sum += z - first;
-                }
-            })?;
-            source.run.check()?;
+        let p = source.p();
+        let chunks = source.chunks(16);
+        let parts = source.run.map(chunks.len(), source.is_small(), |c| {
+            let (mut weights, mut targets) = (Vec::new(), Vec::new());
+            let (mut hi, mut lo, mut z) = (vec![0.0; p], vec![0.0; p], vec![0.0; p]);
+            for block in chunks[c].clone() {
+                for_each_row(source.rows, block, |_, row| {
+                    let weight = source.columns.weight(row);
+                    source.gather(row, &mut z);
+                    weights.push(weight);
+                    targets.push(z[p - 1]);
+                    if fit_intercept && weight > 0.0 {
+                        dd_loops::add_scaled(Dd::from(weight), &z, &mut hi, &mut lo);
+                    }
+                })?;
+                source.run.check()?;
+            }
+            Ok((weights, targets, hi, lo))
+        })?;
+        let (mut weights, mut targets, mut means) = (Vec::new(), Vec::new(), vec![Dd::ZERO; p]);
+        for (more_weights, more_targets, hi, lo) in parts {
+            weights.extend(more_weights);
+            targets.extend(more_targets);
+            means.iter_mut().zip(hi.into_iter().zip(lo)).for_each(|(sum, (hi, lo))| *sum = *sum + Dd::sum(hi, lo));
         }
-        let origin = if fit_intercept {
-            first.iter().zip(sum).map(|(first, sum)| first + sum / n as f64).collect()
-        } else {
-            vec![0.0; p]
-        };
-        Ok(Self { weights, targets, origin })
+        if fit_intercept {
+            let weight = weights.iter().fold(Dd::ZERO, |sum, w| sum + Dd::from(*w));
+            means.iter_mut().for_each(|mean| *mean = *mean / weight);
+        }
+        let origin = means.iter().map(|mean| mean.value()).collect();
+        Ok(Self { weights, targets, means, origin })
     }
 
     /// Population standard deviation of each feature over some rows, weighted.
@@ -116,60 +167,89 @@ pub(super) fn kernel<T: KernelReal>(
     let n_groups = (d / (2 * n)).clamp(1, 8).min(n_tiles);
     let mut parts = source.run.map(n_groups, source.is_small(), |group| {
         let mut k = vec![T::from(0.0); n * n];
+        let mut tile = Tile::default();
         for t in group * n_tiles / n_groups..(group + 1) * n_tiles / n_groups {
             source.run.check()?;
             let columns = t * width..((t + 1) * width).min(d);
-            let mut tile = tile::<T>(source, samples, scale, columns)?;
+            tile.resize::<T>(n, columns.len());
+            if !T::IS_DOUBLED && scale.is_none() && !source.is_scaled() && source.columns.are_adjacent() {
+                tile.copy(source, samples, columns)?;
+            } else {
+                tile.fill::<T>(source, samples, scale, columns)?;
+            }
             T::add_tile(n, &mut tile, &mut k);
         }
         Ok(k)
     })?;
     let mut k = parts.swap_remove(0);
-    for i in 0..n {
-        for j in i..n {
-            let sum = parts.iter().fold(k[i * n + j], |sum, part| sum + part[i * n + j]);
-            k[i * n + j] = sum;
-            k[j * n + i] = sum;
+    for part in &parts {
+        for i in 0..n {
+            let (sum, part) = (&mut k[i * n + i..(i + 1) * n], &part[i * n + i..(i + 1) * n]);
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum = *sum + *part);
         }
     }
+    mirror(n, &mut k);
     Ok(k)
 }
 
-fn tile<T: KernelReal>(
-    source: &Source<'_>,
-    samples: &Samples,
-    scale: Option<&[f64]>,
-    columns: Range<usize>,
-) -> Result<Tile, RidgeError> {
-    let (n, width) = (source.rows.n_rows(), columns.len());
-    let low = if T::IS_DOUBLED { n * width } else { 0 };
-    let mut tile = Tile { n_rows: n, n_columns: width, hi: vec![0.0; n * width], lo: vec![0.0; low] };
-    for block in 0..source.rows.n_blocks() {
-        for_each_row(source.rows, block, |i, row| {
-            if let (false, None, false, Some(x)) =
-                (T::IS_DOUBLED, scale, source.is_scaled(), source.columns.adjacent(row))
-            {
-                let place = &mut tile.hi[i * width..(i + 1) * width];
-                for ((place, x), origin) in
-                    place.iter_mut().zip(&x[columns.clone()]).zip(&samples.origin[columns.clone()])
-                {
-                    *place = x - origin;
-                }
-                return;
-            }
-            for (t, j) in columns.clone().enumerate() {
-                let x = scaled(row[source.columns.features[j]], -source.exponents[j]);
-                let scale = scale.map_or(1.0, |scale| scale[j]);
-                if T::IS_DOUBLED {
-                    let (hi, lo) = two_sum(x, -samples.origin[j]);
-                    let z = Dd { hi, lo } * Dd::from(scale);
-                    (tile.hi[t * n + i], tile.lo[t * n + i]) = (z.hi, z.lo);
-                } else {
-                    tile.hi[i * width + t] = (x - samples.origin[j]) * scale;
+/// Copies the upper triangle to the lower one, by squares that stay in the cache.
+fn mirror<T: Copy>(n: usize, k: &mut [T]) {
+    const SIDE: usize = 32;
+    for top in (0..n).step_by(SIDE) {
+        for left in (top..n).step_by(SIDE) {
+            for i in top..(top + SIDE).min(n) {
+                for j in left.max(i + 1)..(left + SIDE).min(n) {
+                    k[j * n + i] = k[i * n + j];
                 }
             }
-        })?;
+        }
     }
-    debug_assert_eq!(tile.n_rows, n);
-    Ok(tile)
+}
+
+impl Tile {
+    fn resize<T: Real>(&mut self, n_rows: usize, n_columns: usize) {
+        let n_values = n_rows * n_columns;
+        self.n_columns = n_columns;
+        self.hi.resize(n_values, 0.0);
+        self.lo.resize(if T::IS_DOUBLED { n_values } else { 0 }, 0.0);
+    }
+
+    /// Columns in their own unit that lie side by side.
+    fn copy(&mut self, source: &Source<'_>, samples: &Samples, columns: Range<usize>) -> Result<(), RidgeError> {
+        let origin = &samples.origin[columns.clone()];
+        for block in 0..source.rows.n_blocks() {
+            for_each_row(source.rows, block, |i, row| {
+                let x = &source.columns.adjacent(row).unwrap_or_default()[columns.clone()];
+                let place = &mut self.hi[i * x.len()..(i + 1) * x.len()];
+                place.iter_mut().zip(x.iter().zip(origin)).for_each(|(place, (x, origin))| *place = x - origin);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fill<T: Real>(
+        &mut self,
+        source: &Source<'_>,
+        samples: &Samples,
+        scale: Option<&[f64]>,
+        columns: Range<usize>,
+    ) -> Result<(), RidgeError> {
+        let (n, width) = (source.rows.n_rows(), columns.len());
+        for block in 0..source.rows.n_blocks() {
+            for_each_row(source.rows, block, |i, row| {
+                for (t, j) in columns.clone().enumerate() {
+                    let x = scaled(row[source.columns.features[j]], -source.exponents[j]);
+                    let scale = scale.map_or(1.0, |scale| scale[j]);
+                    if T::IS_DOUBLED {
+                        let (hi, lo) = two_sum(x, -samples.origin[j]);
+                        let z = Dd { hi, lo } * Dd::from(scale);
+                        (self.hi[t * n + i], self.lo[t * n + i]) = (z.hi, z.lo);
+                    } else {
+                        self.hi[i * width + t] = (x - samples.origin[j]) * scale;
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -10,6 +10,7 @@
     reason = "comparisons with exact zero and one are meant, and negated ones are written so that NaN takes the safe side"
 )]
 
+pub mod allocator;
 pub mod blas;
 mod check;
 mod columns;

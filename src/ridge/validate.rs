@@ -38,8 +38,7 @@ pub fn cross_validate(rows: &dyn Rows, params: &ValidParams, control: &Control<'
     let partition = Partition::new(params, rows)?;
     check::check_fold_weights(params, rows, &partition)?;
     let columns = Columns::new(&params.params, params.n_columns);
-    let exponents = vec![0; columns.n_features() + 1];
-    let mut source = Source { rows, columns, exponents, run: &run };
+    let mut source = Source::new(rows, columns, &run);
     let objective = Objective::new(&params.params);
     let found = if source.columns.n_features() > source.rows.n_rows() {
         dual(&mut source, params, &objective, &partition)?
@@ -172,10 +171,10 @@ fn take_dual_units(
         if objective.fit_intercept { (high / 2.0 - low / 2.0).max(reach * 1e-100) } else { reach }
     };
     let largest = ranges[..d].iter().map(size).fold(0.0, f64::max);
-    for (j, range) in ranges[..d].iter().enumerate() {
-        source.exponents[j] = dual_fit::unit_for(if objective.standardize { size(range) } else { largest });
-    }
-    source.exponents[d] = dual_fit::unit_for(size(&ranges[d]));
+    let unit = |range| dual_fit::unit_for(if objective.standardize { size(range) } else { largest });
+    let mut units: Vec<i32> = ranges[..d].iter().map(unit).collect();
+    units.push(dual_fit::unit_for(size(&ranges[d])));
+    source.set_units(units);
     let is_constant = |(low, high): (f64, f64)| {
         if objective.fit_intercept { low >= high } else { low == 0.0 && high == 0.0 }
     };
@@ -221,17 +220,18 @@ fn take_units(
         check::check_cells(params, source.rows)?;
     }
     let ranges = source.ranges()?;
-    let mut constant = Vec::new();
+    let (mut constant, mut units) = (Vec::new(), source.exponents.clone());
     for j in suspects {
         let (low, high) = ranges[j];
         let (size, reach) = (high / 2.0 - low / 2.0, high.abs().max(low.abs()));
         let size = if objective.fit_intercept { size } else { reach };
         if size > 0.0 {
-            source.exponents[j] = exponent(size).max(exponent(reach) - 400).clamp(-1000, 1000);
+            units[j] = exponent(size).max(exponent(reach) - 400).clamp(-1000, 1000);
         } else if j < source.columns.n_features() {
             constant.push(source.columns.features[j]);
         }
     }
+    source.set_units(units);
     Ok(constant)
 }
 

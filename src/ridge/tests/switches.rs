@@ -54,8 +54,7 @@ pub(super) fn with_source<R>(
     let control = Control { n_threads: 2, stop: &stop, progress: &|_| () };
     let run = Run::new(&control);
     let columns = Columns::new(params, n_columns);
-    let exponents = vec![0; columns.n_features() + 1];
-    let source = Source { rows: &rows, columns, exponents, run: &run };
+    let source = Source::new(&rows, columns, &run);
     test(&source, &Objective::new(params))
 }
 
