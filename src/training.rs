@@ -6,6 +6,7 @@ mod stored;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ridge::{self, Control, Folds, Matrix, RidgeError, Rows, RowsError};
 use crate::table::{Table, shown};
@@ -13,17 +14,17 @@ use messages::{describe, explain};
 pub use stored::StoredRows;
 
 /// What a client asked for, defaults filled in: the `params` of a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Params {
     /// The column to predict.
     pub target: String,
-    /// The number of random folds; `None` with a fold column.
+    /// The number of random folds; none with a fold column.
     pub n_folds: Option<usize>,
     /// Whether there is an intercept, which is not penalised.
     pub fit_intercept: bool,
-    /// The penalties to choose from; `None` means the automatic grid.
+    /// The penalties to choose from; an automatic grid where there are none.
     pub l2_coef: Option<Vec<f64>>,
-    /// What the random folds are drawn from; `None` with a fold column.
+    /// What the random folds are drawn from; none with a fold column.
     pub seed: Option<u64>,
     /// How the squared errors are summed up in the objective.
     pub loss: Loss,
@@ -36,7 +37,7 @@ pub struct Params {
 }
 
 /// How the squared errors are summed up in the objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
     /// Their mean: a penalty means the same however many rows there are.
@@ -98,7 +99,7 @@ impl TryFrom<StoredModel> for FittedModel {
 }
 
 /// The cross-validation of one penalty.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PenaltyScore {
     /// The penalty.
     pub param_value: f64,
@@ -111,7 +112,7 @@ pub struct PenaltyScore {
 }
 
 /// The penalty with the lowest mean error.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Best {
     /// The penalty.
     pub param_value: f64,
@@ -120,9 +121,9 @@ pub struct Best {
 }
 
 /// How well the final model fits the rows that it was trained on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Metrics {
-    /// The share of the target's variance that the model explains; `None` when the target is constant.
+    /// The share of the target's variance that the model explains; none when the target is constant.
     pub r2: Option<f64>,
     /// The root of the mean squared error.
     pub rmse: f64,
@@ -134,7 +135,7 @@ pub struct Metrics {
     pub n_folds: usize,
     /// Effective degrees of freedom, the intercept counted.
     pub effective_dof: f64,
-    /// Of the centred and scaled features; `None` when they are linearly dependent.
+    /// Of the centred and scaled features; none when they are linearly dependent.
     pub condition_number: Option<f64>,
 }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel_json::Json;
+use utoipa::ToSchema;
 
 use super::datasets;
 use super::schema::{self, models};
@@ -86,8 +87,11 @@ pub struct State {
 }
 
 /// The states of a model; the migration draws the transitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow, ToSchema,
+)]
 #[diesel(sql_type = diesel::sql_types::Text)]
+#[schema(rename_all = "lowercase")]
 pub enum Status {
     /// Waiting for a worker.
     Queued,

@@ -4,6 +4,7 @@
 //! piece by piece as it arrives. Nothing overflows or underflows on the way, whatever finite numbers the cells hold.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Cells that are described at once: each such block is passed over several times, and should stay in the cache.
 const BLOCK_CELLS: usize = 1 << 15;
@@ -11,7 +12,7 @@ const BLOCK_CELLS: usize = 1 << 15;
 const BLOCK_ROWS: usize = 4096;
 
 /// The statistics of one column.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ColumnStatistics {
     /// The number of cells; all hold a finite number.
     pub count: u64,

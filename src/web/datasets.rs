@@ -9,10 +9,11 @@ use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, delete, get, post, routes};
 use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
 use super::body::{self, Body, Form, RequestBody};
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::idempotency::{self, IdempotencyKey, REPLAYED, accept, find_earlier};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
@@ -30,20 +31,31 @@ pub(super) fn routes() -> Vec<Route> {
     routes![create_dataset, get_dataset, list_datasets, delete_dataset]
 }
 
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(create_dataset, get_dataset, list_datasets, delete_dataset))]
+pub(super) struct Calls;
+
 /// The JSON body, or what a form or a `text/csv` body with its query string amounts to.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct CreateDatasetRequest {
+    /// The CSV: numbers below a line of column names.
+    #[schema(content_media_type = "text/csv")]
     #[serde(skip_serializing)]
     data: String,
+    /// A name for the dataset.
+    #[schema(max_length = 1000, pattern = r"^[^\u0000]*$")]
     name: Option<String>,
 }
 
 /// A dataset as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DatasetDocument {
     dataset_id: i32,
+    #[schema(required)]
     name: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
     /// Whether it stays until it is deleted; otherwise it goes with the last model that uses it.
     standalone: bool,
@@ -51,12 +63,14 @@ struct DatasetDocument {
     n_columns: usize,
     columns: Vec<Column>,
     /// The newest models that use it.
+    #[schema(max_items = 100)]
     models: Vec<i32>,
+    /// How many models use it.
     n_models: i64,
 }
 
 /// What a column is like.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Column {
     name: String,
     #[serde(flatten)]
@@ -101,6 +115,33 @@ impl<'r> Responder<'r, 'static> for Created {
     }
 }
 
+/// Store a CSV for any number of trainings: text/csv, JSON, or a form with a file
+///
+/// The query string is that of a `text/csv` body alone; other bodies hold the name themselves.
+#[utoipa::path(
+    tag = "datasets",
+    params(
+        ("name" = Option<String>, Query, description = "A name for the dataset.", max_length = 1000, pattern = r"^[^\u0000]*$"),
+        ("Idempotency-Key" = Option<String>, Header, description = idempotency::KEY, example = "\"8e03978e-40d5-43e8-bc93\"",
+            pattern = r#"^([!#-+\-.-:<-\[\]-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#)
+    ),
+    request_body(content(
+        (String = "text/csv", example = "a,b,c\n1.0,0.0,2.0\n2.5,1.0,-1.0\n"),
+        (CreateDatasetRequest = "application/json", example = json!({"data": "a,b,c\n1.0,0.0,2.0\n2.5,1.0,-1.0\n", "name": "cars"})),
+        (Form = "multipart/form-data")
+    )),
+    responses(
+        (status = 201, description = "The dataset, stored.", body = DatasetDocument, headers(
+            ("Location" = String, description = "Where the dataset is."),
+            ("Idempotent-Replayed" = String, description = "`true` where an earlier request of the same key has done the work.")
+        ), links(
+            ("dataset" = (operation_id = "get_dataset", parameters(("id" = "$response.body#/dataset_id")))),
+            ("delete" = (operation_id = "delete_dataset", parameters(("id" = "$response.body#/dataset_id"))))
+        )),
+        error::OfBody,
+        error::Usual
+    )
+)]
 #[post("/datasets", data = "<body>")]
 async fn create_dataset(
     uploader: Uploader,
@@ -218,6 +259,12 @@ fn read_upload(request: CreateDatasetRequest) -> Result<Upload, ApiError> {
     Ok(Upload { table, statistics, name: request.name, is_standalone: true })
 }
 
+/// The dataset: what its columns are like, which models use it
+#[utoipa::path(
+    tag = "datasets",
+    params(("id" = i32, Path, description = ids::DATASET, minimum = 1)),
+    responses((status = 200, description = "The dataset.", body = DatasetDocument), error::NotFound, error::Usual)
+)]
 #[get("/dataset/<id>")]
 async fn get_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
     document(pool, caller, ids::parse("dataset", id)?).await
@@ -235,23 +282,33 @@ async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String
 }
 
 /// A dataset as a list shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DatasetSummary {
     dataset_id: i32,
+    #[schema(required)]
     name: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
     standalone: bool,
     n_rows: i64,
     n_columns: i32,
 }
 
-/// A page of the list, the newest first; `next` is the `after` of the next page.
-#[derive(Serialize)]
+/// A page of the list, the newest first.
+#[derive(Serialize, ToSchema)]
 struct DatasetList {
     datasets: Vec<DatasetSummary>,
+    /// The `after` of the next page.
+    #[schema(required)]
     next: Option<i32>,
 }
 
+/// The datasets, newest first: limit, after, name
+#[utoipa::path(
+    tag = "datasets",
+    params(Page, ("name" = Option<String>, Query, description = "Those of this name.", pattern = r"^[^\u0000]*$")),
+    responses((status = 200, description = "A page of the list.", body = DatasetList), error::Invalid, error::Usual)
+)]
 #[get("/datasets")]
 async fn list_datasets(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<DatasetList>, ApiError> {
     let mut filter = Filter { owner: caller.owner(), ..Filter::default() };
@@ -278,6 +335,12 @@ async fn list_datasets(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> 
     Ok(Json(DatasetList { datasets: found.into_iter().map(summary).collect(), next }))
 }
 
+/// Delete a dataset; its models stay
+#[utoipa::path(
+    tag = "datasets",
+    params(("id" = i32, Path, description = ids::DATASET, minimum = 1)),
+    responses((status = 204, description = "It is gone."), error::NotFound, error::Needed, error::Usual)
+)]
 #[delete("/dataset/<id>")]
 async fn delete_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Status, ApiError> {
     let id = ids::parse("dataset", id)?;

@@ -22,6 +22,8 @@
 //! | 503 | `queue_full` | as many trainings as allowed are waiting; `Retry-After` as well |
 //! | 503 | `too_many_uploads` | large bodies of others take all the memory that they may; `Retry-After` as well |
 
+mod described;
+
 use std::sync::Mutex;
 
 use anyhow::anyhow;
@@ -32,11 +34,15 @@ use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Catcher, catch, catchers};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access_log::{self, RequestId};
 use super::headers;
 use super::routing::AllowedMethods;
 use crate::db;
+pub(super) use described::{
+    Always, HasEnded, Invalid, Needed, NotFound, NotReady, NotTrained, OfBody, Usual, describe,
+};
 
 /// Seconds after which a client may try again what failed because the service was busy or the database away.
 const RETRY_AFTER: u32 = 2;
@@ -53,9 +59,12 @@ pub(super) struct ApiError {
 }
 
 /// The body of every error.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorBody<'a> {
+    /// A sentence that says what is wrong and where.
     error: &'a str,
+    /// What a program may tell the error by.
+    #[schema(pattern = "^[a-z]+(_[a-z]+)*$")]
     code: &'a str,
 }
 
@@ -216,6 +225,11 @@ fn answer(status: Status, request: &Request<'_>) -> ApiError {
     match status.code {
         404 if AllowedMethods::of(request).lack(request) => {
             let message = format!("{} does not take {}", shown(path.as_str()), request.method());
+            ApiError::new(Status::MethodNotAllowed, "method_not_allowed", message)
+        }
+        // Rocket does not know the method, and has not looked at the path.
+        400 if request.route().is_none() && AllowedMethods::of(request).any() => {
+            let message = format!("{} does not take this method", shown(path.as_str()));
             ApiError::new(Status::MethodNotAllowed, "method_not_allowed", message)
         }
         404 => ApiError::not_found(format!("there is nothing at {}", shown(path.as_str()))),

@@ -7,6 +7,7 @@ use rocket::http::{ContentType, Header};
 use rocket::response::content::RawJson;
 use rocket::response::{self, Responder};
 use rocket::{Request, Response, Route, State, get, routes};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
@@ -20,6 +21,29 @@ use crate::training::FittedModel;
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     routes![export_model]
+}
+
+/// What a model may be asked for as. The call is described together with that for the document, which has the same path.
+#[derive(Clone, Copy, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(super) enum Wanted {
+    /// The document.
+    Json,
+    /// One ONNX `LinearRegressor`.
+    Onnx,
+    /// A Python program without dependencies.
+    Python,
+}
+
+impl Wanted {
+    fn from_word(word: &str) -> Result<Self, ApiError> {
+        match word {
+            "json" => Ok(Self::Json),
+            "onnx" => Ok(Self::Onnx),
+            "python" => Ok(Self::Python),
+            _ => Err(ApiError::invalid(format!("format: expected one of json, onnx, python, not {}", shown(word)))),
+        }
+    }
 }
 
 /// A model, and what is told of it wherever it goes.
@@ -62,23 +86,17 @@ impl<'r> Responder<'r, 'static> for Format {
 
 #[get("/model/<id>?<format>")]
 async fn export_model(id: &str, format: &str, caller: Caller, pool: &State<Pool>) -> Result<Format, ApiError> {
-    let write: fn(&Exported) -> Result<File, ApiError> = match format {
-        "json" => return Ok(Format::Json(document(pool, caller, parse_id(id)?).await?)),
-        "onnx" => |exported| {
+    let write: fn(&Exported) -> Result<File, ApiError> = match Wanted::from_word(format)? {
+        Wanted::Json => return Ok(Format::Json(document(pool, caller, parse_id(id)?).await?)),
+        Wanted::Onnx => |exported| {
             let bytes = onnx::write(exported).map_err(ApiError::invalid)?;
             Ok(File { content_type: ContentType::Binary, name: format!("model-{}.onnx", exported.id), bytes })
         },
-        "python" => |exported| {
+        Wanted::Python => |exported| {
             let content_type = ContentType::new("text", "x-python").with_params(("charset", "utf-8"));
             let bytes = python::write(exported).into_bytes();
             Ok(File { content_type, name: format!("model_{}.py", exported.id), bytes })
         },
-        _ => {
-            return Err(ApiError::invalid(format!(
-                "format: expected one of json, onnx, python, not {}",
-                shown(format)
-            )));
-        }
     };
     let id = parse_id(id)?;
     let owner = caller.owner();

@@ -21,6 +21,9 @@ use crate::db::idempotency::{self, Earlier, Keyed, Made};
 
 /// The header.
 const HEADER: &str = "Idempotency-Key";
+/// What the description of the API says of the header.
+pub(super) const KEY: &str = "The client's own name for this request, in double quotes or without blanks: however often the request is \
+                              sent, its work is done once.";
 /// The header of a reply to a request whose work was done before.
 pub(super) const REPLAYED: &str = "Idempotent-Replayed";
 /// Longest key, without its quotes. A CHECK of the tables says the same.

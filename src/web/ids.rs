@@ -3,17 +3,27 @@
 use super::error::ApiError;
 use crate::db;
 
+/// What the description of the API says of the number of a model.
+pub(super) const MODEL: &str = "The model's number.";
+/// The same of a dataset.
+pub(super) const DATASET: &str = "The dataset's number.";
+
 /// The number of a `noun` from a path.
 ///
 /// # Errors
 /// 404: what cannot be numbered like this does not exist.
 pub(super) fn parse(noun: &str, id: &str) -> Result<i32, ApiError> {
-    // Digits alone: a sign or a blank would be a second name of the same thing.
-    let number = id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten();
-    number.ok_or_else(|| {
+    number(id).ok_or_else(|| {
         let id: String = id.chars().take(40).collect();
         ApiError::not_found(format!("there is no {noun} {id:?}: a {noun}'s id is a positive integer"))
     })
+}
+
+/// The number that `text` writes, at least 1.
+pub(super) fn number(text: &str) -> Option<i32> {
+    // Digits alone: a sign or a blank would be a second name of the same thing.
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    number.filter(|&number| number >= 1)
 }
 
 /// The number of a `noun` from a body.

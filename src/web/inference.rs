@@ -12,11 +12,13 @@ use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, get, post, routes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
 use super::body::RequestBody;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::health;
+use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::{parse_id, unless_absent};
 use super::predict::{evaluate, trained};
@@ -33,35 +35,70 @@ const LENGTH: &str = "Inference-Header-Content-Length";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![server, live, ready, model, model_ready, infer]
+    routes![v2_server, v2_live, v2_ready, v2_model, v2_model_ready, v2_infer]
 }
 
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(v2_server, v2_live, v2_ready, v2_model, v2_model_ready, v2_infer))]
+pub(super) struct Calls;
+
 /// What the server is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     extensions: [&'static str; 1],
 }
 
+/// What the server is
+#[utoipa::path(
+    tag = "inference",
+    security(()),
+    responses((status = 200, description = "Its name, version and extensions.", body = ServerMetadata), error::Always)
+)]
 #[get("/v2")]
-fn server() -> Json<ServerMetadata> {
+fn v2_server() -> Json<ServerMetadata> {
     Json(ServerMetadata { name: "ridgeline", version: env!("CARGO_PKG_VERSION"), extensions: ["binary_tensor_data"] })
 }
 
-#[get("/v2/health/live")]
-fn live() -> Json<Value> {
-    Json(json!({"live": true}))
+/// Whether the process is up.
+#[derive(Serialize, ToSchema)]
+struct Live {
+    live: bool,
 }
 
+/// The process is up, by the inference protocol
+#[utoipa::path(
+    tag = "inference",
+    security(()),
+    responses((status = 200, description = "It is.", body = Live), error::Always)
+)]
+#[get("/v2/health/live")]
+fn v2_live() -> Json<Live> {
+    Json(Live { live: true })
+}
+
+/// Whether models can be asked.
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    ready: bool,
+}
+
+/// The service is ready, by the inference protocol
+#[utoipa::path(
+    tag = "inference",
+    security(()),
+    responses((status = 200, description = "It is.", body = Ready), error::NotReady)
+)]
 #[get("/v2/health/ready")]
-async fn ready(pool: &State<Pool>) -> Result<Json<Value>, ApiError> {
+async fn v2_ready(pool: &State<Pool>) -> Result<Json<Ready>, ApiError> {
     health::check(pool).await?;
-    Ok(Json(json!({"ready": true})))
+    Ok(Json(Ready { ready: true }))
 }
 
 /// What a model takes and gives.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelMetadata {
     name: String,
     platform: &'static str,
@@ -71,7 +108,7 @@ struct ModelMetadata {
     parameters: ModelParameters,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TensorMetadata {
     name: &'static str,
     datatype: &'static str,
@@ -79,13 +116,24 @@ struct TensorMetadata {
     shape: Vec<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelParameters {
     columns: Vec<String>,
 }
 
+/// What a model takes and gives
+#[utoipa::path(
+    tag = "inference",
+    params(("id" = i32, Path, description = ids::MODEL, minimum = 1)),
+    responses(
+        (status = 200, description = "Its tensors.", body = ModelMetadata),
+        error::NotFound,
+        error::NotTrained,
+        error::Usual
+    )
+)]
 #[get("/v2/models/<id>")]
-async fn model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelMetadata>, ApiError> {
+async fn v2_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelMetadata>, ApiError> {
     let id = parse_id(id)?;
     let owner = caller.owner();
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, owner, id)?)).await;
@@ -101,13 +149,31 @@ async fn model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<Mode
     }))
 }
 
+/// Whether a model can be asked.
+#[derive(Serialize, ToSchema)]
+struct ModelReady {
+    name: String,
+    ready: bool,
+}
+
+/// A model can be asked
+#[utoipa::path(
+    tag = "inference",
+    params(("id" = i32, Path, description = ids::MODEL, minimum = 1)),
+    responses(
+        (status = 200, description = "It can.", body = ModelReady),
+        error::NotFound,
+        error::NotTrained,
+        error::Usual
+    )
+)]
 #[get("/v2/models/<id>/ready")]
-async fn model_ready(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<Value>, ApiError> {
+async fn v2_model_ready(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelReady>, ApiError> {
     let id = parse_id(id)?;
     let owner = caller.owner();
     let found = pool.run(move |conn| Ok(models::find_predictor(conn, owner, id)?)).await;
     trained(found.map_err(|error| unless_absent(error, id))?, id)?;
-    Ok(Json(json!({"name": id.to_string(), "ready": true})))
+    Ok(Json(ModelReady { name: id.to_string(), ready: true }))
 }
 
 /// The reply: JSON, and the numbers behind it where the client asked for that.
@@ -127,8 +193,66 @@ impl<'r> Responder<'r, 'static> for Inference {
     }
 }
 
+/// The JSON of a reply, as it is put together by [`reply`].
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its fields are only described")]
+struct InferResponse {
+    model_name: String,
+    /// The request's, if it had one.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    outputs: [InferOutput; 1],
+}
+
+/// A tensor of a reply.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its fields are only described")]
+struct InferOutput {
+    /// `prediction`.
+    name: String,
+    /// `FP64`.
+    datatype: String,
+    /// The number of rows.
+    shape: [u64; 1],
+    /// A number for each row, unless they come as bytes behind the JSON.
+    #[schema(nullable = false)]
+    data: Option<Vec<f64>>,
+    /// `binary_data_size` where there are bytes behind the JSON.
+    #[schema(nullable = false)]
+    parameters: Option<std::collections::HashMap<String, u64>>,
+}
+
+/// Predictions by the Open Inference Protocol
+///
+/// A body of `application/octet-stream` is the same JSON with the bytes of the tensors behind it.
+#[utoipa::path(
+    tag = "inference",
+    params(
+        ("id" = i32, Path, description = ids::MODEL, minimum = 1),
+        ("Inference-Header-Content-Length" = Option<u64>, Header,
+            description = "How many bytes of the body are JSON; all of them where it is not given.")
+    ),
+    request_body(content(
+        (InferRequest = "application/json", example = json!({"inputs": [
+            {"name": "input", "shape": [2, 2], "datatype": "FP64", "data": [1.0, 2.0, 3.0, 4.0]}
+        ]})),
+        (String = "application/octet-stream")
+    )),
+    responses(
+        (status = 200, description = "A number for each row.", headers(
+            ("Inference-Header-Content-Length" = u64, description = "How many bytes of a binary reply are JSON.")
+        ), content(
+            (InferResponse = "application/json"),
+            (String = "application/octet-stream")
+        )),
+        error::NotFound,
+        error::NotTrained,
+        error::OfBody,
+        error::Usual
+    )
+)]
 #[post("/v2/models/<id>/infer", data = "<body>")]
-async fn infer(
+async fn v2_infer(
     id: &str,
     uploader: Uploader,
     body: RequestBody<'_>,

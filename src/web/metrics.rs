@@ -15,10 +15,11 @@ use prometheus::{
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::ContentType;
 use rocket::{Request, Response, Route, State, get, routes};
+use utoipa::OpenApi;
 
 use super::access_log::Arrival;
 use super::auth::Observer;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use crate::db::{Pool, job_statistics};
 
 /// Longest that a scrape waits for the database: Prometheus gives up after ten seconds, and the process's own figures matter
@@ -33,6 +34,11 @@ const NO_ROUTE: &str = "none";
 pub(super) fn routes() -> Vec<Route> {
     routes![metrics]
 }
+
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(metrics))]
+pub(super) struct Calls;
 
 /// What rows were sent for.
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +139,18 @@ impl Purpose {
     }
 }
 
+/// Figures for Prometheus
+///
+/// A service that listens on a loopback address asks for no key here.
+#[utoipa::path(
+    tag = "service",
+    security((), ("key" = [])),
+    responses(
+        (status = 200, description = "Its text format.", body = String, content_type = "text/plain",
+            example = "ridgeline_jobs{status=\"queued\"} 0\n"),
+        error::Usual
+    )
+)]
 #[get("/metrics")]
 async fn metrics(
     _observer: Observer,

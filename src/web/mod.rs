@@ -16,6 +16,7 @@ mod ids;
 mod inference;
 mod metrics;
 mod models;
+mod openapi;
 mod page;
 mod predict;
 mod prefer;
@@ -37,9 +38,10 @@ use metrics::{Metrics, RequestMetrics};
 /// The service, ready to be launched.
 ///
 /// # Errors
-/// When the metrics cannot be set up.
+/// When the metrics or the description of the API cannot be set up.
 pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket<Build>> {
     let metrics = Metrics::new().context("the metrics cannot be set up")?;
+    let description = openapi::Description::new()?;
     let keys = auth::Keys::new(pool.clone(), config.rocket.address);
     let shield = headers::shield(config.rocket.tls_enabled());
     let rocket = rocket::custom(config.rocket.clone())
@@ -50,6 +52,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .manage(pool)
         .manage(watch)
         .manage(metrics.clone())
+        .manage(description)
         .attach(routing::OneMethod)
         .attach(shield)
         .attach(headers::SecurityHeaders)
@@ -57,6 +60,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .attach(body::release())
         .attach(RequestMetrics(metrics))
         .register("/", error::catchers())
+        .mount("/", openapi::routes())
         .mount("/", health::routes())
         .mount("/", train::routes())
         .mount("/", datasets::routes())
@@ -95,13 +99,18 @@ mod tests {
         panic!("a secret of the house");
     }
 
-    #[test]
-    fn a_panic_is_500_with_a_fixed_text() {
+    /// The service as it is launched, without a database.
+    pub(super) fn assembled() -> Rocket<Build> {
         let config = Config::from_sources(Figment::new()).unwrap();
         let url = DatabaseUrl::parse("postgres:///unused").unwrap();
         let pool = Pool::new(&url, 1, Duration::from_millis(1));
         let watch = Watch::start(url).unwrap();
-        let client = Client::tracked(rocket(config, pool, watch).unwrap().mount("/", routes![panics])).unwrap();
+        rocket(config, pool, watch).unwrap()
+    }
+
+    #[test]
+    fn a_panic_is_500_with_a_fixed_text() {
+        let client = Client::tracked(assembled().mount("/", routes![panics])).unwrap();
         let response = client.get("/panic").dispatch();
         assert_eq!(response.status(), Status::InternalServerError);
         assert!(response.headers().get_one("X-Request-Id").is_some());

@@ -9,12 +9,14 @@ use rocket::serde::json::Json;
 use rocket::{Route, State, delete, get, http, post, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::Caller;
-use super::error::ApiError;
+use super::error::{self, ApiError};
+use super::export::Wanted;
 use super::ids;
 use super::page::{Page, wrong};
-use super::prefer::Preferred;
+use super::prefer::{self, Preferred};
 use super::waiting::Patience;
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
@@ -26,38 +28,62 @@ pub(super) fn routes() -> Vec<Route> {
     routes![get_model, list_models, cancel_model, delete_model]
 }
 
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(get_model, list_models, cancel_model, delete_model))]
+pub(super) struct Calls;
+
 /// A model as clients see it.
-#[derive(Serialize)]
-struct ModelDocument {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelDocument {
     model_id: i32,
+    #[schema(value_type = Status)]
     status: &'static str,
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// 1 is the next job that a worker takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<i64>,
+    /// The share of the training that is done.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
     progress: Option<f64>,
+    #[schema(required)]
     name: Option<String>,
     /// What it is trained on, as long as that is there.
+    #[schema(required)]
     dataset_id: Option<i32>,
+    #[schema(format = DateTime)]
     created_at: String,
+    /// When the current attempt began.
+    #[schema(required, format = DateTime)]
     started_at: Option<String>,
+    #[schema(required, format = DateTime)]
     finished_at: Option<String>,
+    /// How many workers have taken it.
     attempt: i32,
     params: Params,
+    #[schema(required)]
     model: Option<Coefficients>,
+    #[schema(required)]
     best: Option<Best>,
+    /// In the order of `l2_coef`.
+    #[schema(required)]
     cv_results: Option<Vec<PenaltyScore>>,
+    #[schema(required)]
     metrics: Option<Metrics>,
+    /// What a careful user should know of the result.
     warnings: Vec<String>,
 }
 
 /// `{"intercept": b, "coef": {column: w, ..}}` with the columns in the training CSV's order.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Coefficients {
     intercept: f64,
+    /// By the name of the column, in the order of the training CSV.
     #[serde(serialize_with = "in_order")]
+    #[schema(value_type = std::collections::HashMap<String, f64>)]
     coef: Vec<(String, f64)>,
 }
 
@@ -104,6 +130,29 @@ impl ModelDocument {
     }
 }
 
+/// The model: status, coefficients, cross-validation; or the trained model as a file
+#[utoipa::path(
+    tag = "models",
+    params(
+        ("id" = i32, Path, description = ids::MODEL, minimum = 1),
+        ("format" = inline(Option<Wanted>), Query, description = "What the model is wanted as."),
+        ("Prefer" = Option<String>, Header, description = prefer::WAIT, pattern = "^wait=[0-9]+$", example = "wait=10")
+    ),
+    responses(
+        (status = 200, description = "The model.", headers(
+            ("Preference-Applied" = String, description = "How long the reply might have been held back."),
+            ("Content-Disposition" = String, description = "The name of the file.")
+        ), content(
+            (ModelDocument = "application/json"),
+            (String = "application/octet-stream", example = "An ONNX model: one LinearRegressor."),
+            (String = "text/x-python", example = "import csv\nimport sys\n")
+        )),
+        error::NotFound,
+        error::NotTrained,
+        error::Invalid,
+        error::Usual
+    )
+)]
 #[get("/model/<id>")]
 async fn get_model(
     id: &str,
@@ -120,6 +169,19 @@ async fn get_model(
     Ok(prefer.applied_to(document))
 }
 
+/// Withdraw a model that has not ended
+///
+/// A training in progress stops within a second.
+#[utoipa::path(
+    tag = "models",
+    params(("id" = i32, Path, description = ids::MODEL, minimum = 1)),
+    responses(
+        (status = 202, description = "The model, cancelled.", body = ModelDocument),
+        error::NotFound,
+        error::HasEnded,
+        error::Usual
+    )
+)]
 #[post("/model/<id>/cancel")]
 async fn cancel_model(
     id: &str,
@@ -137,6 +199,14 @@ async fn cancel_model(
     Err(ApiError::has_ended(format!("model {id} cannot be cancelled: its status is {}", found.status.as_str())))
 }
 
+/// Delete a model and the data that came with it
+///
+/// A training in progress is dropped.
+#[utoipa::path(
+    tag = "models",
+    params(("id" = i32, Path, description = ids::MODEL, minimum = 1)),
+    responses((status = 204, description = "They are gone."), error::NotFound, error::Usual)
+)]
 #[delete("/model/<id>")]
 async fn delete_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<http::Status, ApiError> {
     let id = parse_id(id)?;
@@ -147,27 +217,47 @@ async fn delete_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<ht
 }
 
 /// A model as a list shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelSummary {
     model_id: i32,
+    #[schema(value_type = Status)]
     status: &'static str,
+    #[schema(required)]
     name: Option<String>,
     /// What it is trained on, as long as that is there.
+    #[schema(required)]
     dataset_id: Option<i32>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(required, format = DateTime)]
     finished_at: Option<String>,
+    #[schema(required)]
     best: Option<Best>,
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// A page of the list, the newest first; `next` is the `after` of the next page.
-#[derive(Serialize)]
+/// A page of the list, the newest first.
+#[derive(Serialize, ToSchema)]
 struct ModelList {
     models: Vec<ModelSummary>,
+    /// The `after` of the next page.
+    #[schema(required)]
     next: Option<i32>,
 }
 
+/// The models, newest first: limit, after, status, name, `dataset_id`
+#[utoipa::path(
+    tag = "models",
+    params(
+        Page,
+        ("status" = inline(Option<Status>), Query, description = "Those in this state."),
+        ("name" = Option<String>, Query, description = "Those of this name.", pattern = r"^[^\u0000]*$"),
+        ("dataset_id" = Option<i32>, Query, description = "Those that are trained on this dataset.", minimum = 1)
+    ),
+    responses((status = 200, description = "A page of the list.", body = ModelList), error::Invalid, error::Usual)
+)]
 #[get("/models")]
 async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
     let (page, filter) = parse_filter(uri)?;
@@ -201,7 +291,7 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
             "name" if value.contains('\0') => return Err(wrong(name, value, "a name without NUL characters")),
             "name" => filter.name = Some(value.to_owned()),
             "dataset_id" => {
-                let id = value.parse().map_err(|_not_a_number| wrong(name, value, "the number of a dataset"))?;
+                let id = ids::number(value).ok_or_else(|| wrong(name, value, "the number of a dataset"))?;
                 filter.dataset_id = Some(id);
             }
             _ => return Ok(false),

@@ -3,20 +3,24 @@
 use std::fmt::Display;
 
 use rocket::http::uri::Origin;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
-use super::query;
+use super::{ids, query};
 use crate::table::shown;
 
 /// Entries on a page where the client does not say, and at most.
 const SIZE: (i64, i64) = (20, 1000);
 
 /// Which part of a list is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// So many entries at most.
+    #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
     pub(super) limit: i64,
-    /// Those numbered below this.
+    /// Those numbered below this: the `next` of the page before.
+    #[param(rename = "after", minimum = 1)]
     pub(super) before: Option<i32>,
 }
 
@@ -40,8 +44,7 @@ impl Page {
                         in_range.ok_or_else(|| wrong(name, value, format!("a whole number from 1 to {}", SIZE.1)))?;
                 }
                 "after" => {
-                    let before =
-                        value.parse().map_err(|_not_a_number| wrong(name, value, "the next of a page before"))?;
+                    let before = ids::number(value).ok_or_else(|| wrong(name, value, "the next of a page before"))?;
                     page.before = Some(before);
                 }
                 _ if take(name, value)? => {}

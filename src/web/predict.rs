@@ -6,10 +6,12 @@ use ndarray::{ArrayView1, ArrayView2};
 use rocket::http::{Accept, ContentType, MediaType};
 use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::Uploader;
 use super::body::{self, Body, RequestBody};
-use super::error::ApiError;
+use super::error::{self, ApiError};
+use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::{parse_id, unless_absent};
 use crate::config::Config;
@@ -23,20 +25,48 @@ pub(super) fn routes() -> Vec<Route> {
     routes![predict]
 }
 
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(predict))]
+pub(super) struct Calls;
+
 /// The JSON body. A client may repeat the model's id in it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct PredictRequest {
+    /// A CSV with the model's columns, by their names, in any order; others are ignored.
+    #[schema(content_media_type = "text/csv")]
     data: String,
+    /// The model's number as in the path.
     model_id: Option<i64>,
 }
 
-/// The JSON reply, in row order.
-#[derive(Serialize)]
+/// The JSON reply.
+#[derive(Serialize, ToSchema)]
 struct Predictions {
+    /// In the order of the rows.
     result: Vec<f64>,
 }
 
+/// Predictions for the rows of a CSV
+#[utoipa::path(
+    tag = "models",
+    params(("id" = i32, Path, description = ids::MODEL, minimum = 1)),
+    request_body(content(
+        (PredictRequest = "application/json", example = json!({"data": "b,c\n1.0,2.0\n"})),
+        (String = "text/csv", example = "b,c\n1.0,2.0\n")
+    )),
+    responses(
+        (status = 200, description = "One number for each row, in their order; as CSV where `Accept` prefers it.", content(
+            (Predictions = "application/json", example = json!({"result": [39.18468]})),
+            (String = "text/csv", example = "prediction\n39.18468\n")
+        )),
+        error::NotFound,
+        error::NotTrained,
+        error::OfBody,
+        error::Usual
+    )
+)]
 #[post("/model/<id>/predict", data = "<body>")]
 async fn predict(
     id: &str,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rocket::Request;
 use rocket::response::{self, Responder};
 
+/// What the description of the API says of the header.
+pub(super) const WAIT: &str = "`wait=S`: hold the reply until the model has ended, or for S seconds, 60 at most.";
 /// Longest wait, in seconds; who asks for more gets so much.
 const LONGEST: u64 = 60;
 

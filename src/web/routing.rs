@@ -25,9 +25,14 @@ impl AllowedMethods {
         Self(methods)
     }
 
+    /// Whether the path has any.
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Whether the path has methods, but not the one of `request`.
     pub(super) fn lack(&self, request: &Request<'_>) -> bool {
-        !self.0.is_empty() && !self.0.contains(request.method().as_str())
+        self.any() && !self.0.contains(request.method().as_str())
     }
 }
 

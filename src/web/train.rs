@@ -11,14 +11,16 @@ use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, post, routes};
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
 use super::body::{Body, RequestBody};
-use super::error::ApiError;
-use super::idempotency::{IdempotencyKey, REPLAYED, accept, find_earlier};
+use super::error::{self, ApiError};
+use super::idempotency::{IdempotencyKey, KEY, REPLAYED, accept, find_earlier};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
-use super::prefer::Preferred;
+use super::models::ModelDocument;
+use super::prefer::{self, Preferred};
 use super::waiting::Patience;
 use crate::config::Config;
 use crate::db::datasets::{self, Upload};
@@ -35,6 +37,11 @@ pub(super) fn routes() -> Vec<Route> {
     routes![train]
 }
 
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(train))]
+pub(super) struct Calls;
+
 /// The reply: where everything else is asked.
 struct Accepted {
     model_id: i32,
@@ -45,7 +52,7 @@ struct Accepted {
 }
 
 /// The reply while the model has not ended.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelId {
     model_id: i32,
 }
@@ -66,6 +73,50 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
+/// Queue a training: JSON, or text/csv with the parameters in the query string
+///
+/// The reply comes as soon as data and job are committed; with `Prefer: wait` not before the model has ended, or the time is
+/// over. Of a JSON body the parameters are fields, and the query string is empty. With `dataset_id` in the query string
+/// the request has no body.
+#[utoipa::path(
+    tag = "models",
+    params(
+        TrainRequest,
+        ("Idempotency-Key" = Option<String>, Header, description = KEY, example = "\"8e03978e-40d5-43e8-bc93\"",
+            pattern = r#"^([!#-+\-.-:<-\[\]-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#),
+        ("Prefer" = Option<String>, Header, description = prefer::WAIT, pattern = "^wait=[0-9]+$", example = "wait=10")
+    ),
+    request_body(content(
+        (TrainRequest = "application/json", example = json!({
+            "data": "a,b,c\n1.0,0.0,2.0\n2.5,1.0,-1.0\n3.0,4.0,0.5\n0.5,-2.0,1.5\n", "target": "a", "n_folds": 4,
+            "fit_intercept": true, "l2_coef": [1.0, 10.0, 100.0]
+        })),
+        (String = "text/csv", example = "a,b,c\n1.0,0.0,2.0\n2.5,1.0,-1.0\n3.0,4.0,0.5\n0.5,-2.0,1.5\n")
+    )),
+    responses(
+        (status = 200, description = "The model has ended while the client has waited.", body = ModelDocument, headers(
+            ("Location" = String, description = "Where the model is."),
+            ("Preference-Applied" = String, description = "How long the reply might have been held back."),
+            ("Idempotent-Replayed" = String, description = "`true` where an earlier request of the same key has done the work.")
+        ), links(
+            ("model" = (operation_id = "get_model", parameters(("id" = "$response.body#/model_id")))),
+            ("predict" = (operation_id = "predict", parameters(("id" = "$response.body#/model_id"))))
+        )),
+        (status = 202, description = "Data and job are committed.", body = ModelId, headers(
+            ("Location" = String, description = "Where the model is."),
+            ("Preference-Applied" = String, description = "How long the reply might have been held back."),
+            ("Idempotent-Replayed" = String, description = "`true` where an earlier request of the same key has done the work.")
+        ), links(
+            ("model" = (operation_id = "get_model", parameters(("id" = "$response.body#/model_id")))),
+            ("events" = (operation_id = "model_events", parameters(("id" = "$response.body#/model_id")))),
+            ("cancel" = (operation_id = "cancel_model", parameters(("id" = "$response.body#/model_id")))),
+            ("delete" = (operation_id = "delete_model", parameters(("id" = "$response.body#/model_id"))))
+        )),
+        error::NotFound,
+        error::OfBody,
+        error::Usual
+    )
+)]
 #[post("/train", data = "<body>")]
 #[expect(clippy::too_many_arguments, reason = "a handler takes what its reply depends on")]
 async fn train(

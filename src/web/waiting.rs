@@ -12,10 +12,12 @@ use rocket::response::stream::{Event, EventStream};
 use rocket::{Either, Request, Route, Shutdown, State, get, routes};
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::Caller;
 use super::body::Room;
-use super::error::ApiError;
+use super::error::{self, ApiError};
+use super::ids;
 use super::models::{parse_id, print_document, unless_absent};
 use super::prefer::Prefer;
 use crate::db::Pool;
@@ -31,6 +33,11 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) fn routes() -> Vec<Route> {
     routes![model_events]
 }
+
+/// The same as they are described.
+#[derive(OpenApi)]
+#[openapi(paths(model_events))]
+pub(super) struct Calls;
 
 /// What it takes to wait, as a request guard.
 pub(super) struct Patience<'r> {
@@ -100,6 +107,24 @@ async fn find_state(pool: &Pool, caller: Caller, id: i32) -> Result<watch::State
     pool.run(find).await.map_err(|error| unless_absent(error, id))
 }
 
+/// An event of the stream, as it is described.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its fields are only described")]
+struct ServerSentEvent {
+    /// `status` or `progress`.
+    event: String,
+    /// Of a `status` the fields `model_id`, `status`, and `attempt`, `progress` or `error`; of a `progress` `model_id` and
+    /// `progress`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+    /// The last status, after which nothing comes.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Milliseconds after which a client that has lost its stream comes back.
+    #[schema(nullable = false)]
+    retry: Option<u64>,
+}
+
 /// The data of an event `status`.
 #[derive(Serialize)]
 struct StatusEvent<'a> {
@@ -164,8 +189,25 @@ impl<'r> FromRequest<'r> for LastEvent<'r> {
     }
 }
 
+/// Status and progress of a model as server-sent events
+///
 /// The stream begins with the current status, and ends after the last one. A browser comes back then, with the last event's
-/// id; 204 tells it to stay away.
+/// id; 204 tells it to stay away. The data of the events `status` and `progress` are JSON.
+#[utoipa::path(
+    tag = "models",
+    params(
+        ("id" = i32, Path, description = ids::MODEL, minimum = 1),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen.", example = "trained")
+    ),
+    responses(
+        (status = 200, description = "The events, as they happen.", content_type = "text/event-stream", body = ServerSentEvent,
+            example = json!({"event": "status", "id": "trained", "retry": 1000,
+                "data": "{\"model_id\":17,\"status\":\"trained\",\"attempt\":1}"})),
+        (status = 204, description = "The client has seen the last event already."),
+        error::NotFound,
+        error::Usual
+    )
+)]
 #[get("/model/<id>/events")]
 async fn model_events(
     id: &str,

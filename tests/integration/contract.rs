@@ -33,6 +33,8 @@ fn wrong_methods_are_refused_with_the_right_ones() {
         ("PUT", "/dataset/1", "DELETE, GET, HEAD"),
         ("POST", "/health/live", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
+        ("QUERY", "/models", "GET, HEAD"),
+        ("BREW", "/model/1", "DELETE, GET, HEAD"),
     ];
     for (method, path, allowed) in cases {
         let reply = service.send(method, path, &[], b"");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use multer::{Field, Multipart};
 use rocket::data::ByteUnit;
 use rocket::futures::stream;
+use utoipa::ToSchema;
 
 use super::super::error::ApiError;
 use super::{BodyStream, Held, RequestBody, to_text};
@@ -12,11 +13,13 @@ use crate::config::Config;
 use crate::table::shown;
 
 /// What a form holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, ToSchema)]
 pub(in crate::web) struct Form {
-    /// The field `file`, or `data`.
+    /// The CSV, in a field `file` or `data`.
+    #[schema(rename = "file", value_type = String, required, format = Binary, content_media_type = "text/csv")]
     pub(in crate::web) csv: Option<String>,
-    /// The field `name`.
+    /// A name for what is in it.
+    #[schema(max_length = 1000, pattern = r"^[^\u0000]*$")]
     pub(in crate::web) name: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::super::body::from_json;
 use super::super::error::ApiError;
@@ -26,38 +27,50 @@ impl<'r> FromRequest<'r> for Header {
 }
 
 /// The JSON of a request. Parameters that mean nothing here are hints, and ignored.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct InferRequest {
+    /// Comes back with the reply.
     pub(super) id: Option<String>,
+    /// The model's number as in the path.
     model_name: Option<String>,
     #[serde(rename = "model_version")]
     _model_version: Option<String>,
+    /// `binary_data_output` asks for outputs as bytes behind the JSON.
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
+    /// One matrix of shape `[rows, features]`, or one column of shape `[rows]` for each feature by its name.
     inputs: Vec<Input>,
+    /// `prediction`, or nothing.
     #[serde(default)]
     outputs: Vec<Output>,
 }
 
 /// A tensor that is sent.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Input {
     name: String,
     shape: Vec<usize>,
     datatype: DataType,
+    /// `binary_data_size`, where the numbers are bytes behind the JSON.
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
+    /// The numbers, flat or in lists in lists as the shape says.
+    #[schema(value_type = Option<Vec<Value>>)]
     data: Option<Numbers>,
 }
 
 /// A tensor that is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Output {
     name: String,
+    /// `binary_data` asks for bytes behind the JSON.
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
 }
 

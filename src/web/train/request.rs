@@ -3,6 +3,7 @@
 use rocket::http::uri::Origin;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use super::super::body::{self, Body};
 use super::super::error::ApiError;
@@ -14,29 +15,65 @@ use crate::training::{Loss, Params};
 const DEFAULT_FOLDS: usize = 5;
 /// Seeds that are drawn stay below this, so that every JSON reader can hold them exactly.
 const LARGEST_DRAWN_SEED: u64 = (1 << 53) - 1;
-/// Longest name of a model or a dataset, in bytes.
+/// Longest name of a model or a dataset, in characters.
 const LONGEST_NAME: usize = 1000;
 /// Most penalties in one call.
 const MOST_PENALTIES: usize = 10_000;
 
 /// The JSON body, or the query parameters of a `text/csv` body.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields, expecting = "an object")]
+#[into_params(parameter_in = Query)]
 pub(super) struct TrainRequest {
+    /// The CSV. Exactly one of `data` and `dataset_id` must be given.
+    #[schema(content_media_type = "text/csv")]
+    #[param(ignore)]
     #[serde(skip_serializing)]
     data: Option<String>,
+    /// The number of a dataset that was posted before.
+    #[schema(value_type = Option<i32>, minimum = 1)]
+    #[param(value_type = Option<i32>, minimum = 1)]
     dataset_id: Option<i64>,
+    /// The column to predict. All columns without a role are features.
+    #[param(required = false)]
     target: String,
+    /// How many random folds, at most as many as rows; 5 without a fold column.
+    #[schema(minimum = 2)]
+    #[param(minimum = 2)]
     n_folds: Option<usize>,
+    /// Whether there is an intercept; it is never penalised.
+    #[schema(default = true)]
+    #[param(default = true)]
     fit_intercept: Option<bool>,
+    /// The penalties to choose from, each 0 or more; an automatic grid where there are none.
+    #[schema(value_type = Option<Vec<Penalty>>, min_items = 1, max_items = 10000)]
+    #[param(value_type = Option<Vec<Penalty>>, min_items = 1, max_items = 10000, style = Form, explode = false)]
     l2_coef: Option<Vec<f64>>,
+    /// What the folds are drawn from; drawn at random, and reported, where it is not given.
     seed: Option<u64>,
+    /// Whether the squared errors of the objective are averaged or summed up.
+    #[schema(default = "mean")]
+    #[param(inline)]
     loss: Option<Loss>,
+    /// Whether to penalise the coefficients of columns scaled to unit standard deviation.
+    #[schema(default = false)]
+    #[param(default = false)]
     standardize: Option<bool>,
+    /// A column with the rows' weights, each 0 or more.
     weight_column: Option<String>,
+    /// A column whose distinct values are the folds, instead of `n_folds` and `seed`.
     fold_column: Option<String>,
+    /// A name for the model.
+    #[schema(max_length = 1000, pattern = r"^[^\u0000]*$")]
+    #[param(max_length = 1000, pattern = r"^[^\u0000]*$")]
     name: Option<String>,
 }
+
+/// A penalty as it is described.
+#[derive(ToSchema)]
+#[schema(minimum = 0)]
+#[expect(dead_code, reason = "a penalty is a number")]
+struct Penalty(f64);
 
 /// Where the rows come from.
 #[derive(Debug)]
@@ -125,8 +162,8 @@ impl TrainRequest {
 /// Refuses a name that is too long, or that the database cannot hold.
 pub(in crate::web) fn check_name(name: Option<&str>) -> Result<(), ApiError> {
     match name {
-        Some(name) if name.len() > LONGEST_NAME || name.contains('\0') => {
-            Err(ApiError::invalid(format!("name: at most {LONGEST_NAME} bytes, and no NUL character")))
+        Some(name) if name.chars().count() > LONGEST_NAME || name.contains('\0') => {
+            Err(ApiError::invalid(format!("name: at most {LONGEST_NAME} characters, and no NUL character")))
         }
         _ => Ok(()),
     }
