@@ -5,7 +5,7 @@
 //! their number.
 #![expect(unsafe_code, reason = "foreign functions; every function checks the lengths of its slices first")]
 
-use cblas_sys::{CBLAS_LAYOUT, CBLAS_TRANSPOSE, CBLAS_UPLO, cblas_dsyrk};
+use cblas_sys::{CBLAS_DIAG, CBLAS_LAYOUT, CBLAS_TRANSPOSE, CBLAS_UPLO, cblas_dsyrk, cblas_dtrsv};
 use lapack_sys::{dpocon_, dpotrf_, dpotri_, dpotrs_, dsyevd_, dtrtri_};
 use std::collections::TryReserveError;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -147,9 +147,18 @@ pub(super) fn cholesky(n: usize, a: &mut [f64]) -> bool {
     info == 0
 }
 
-/// Solves `uᵀ u x = b` in place for each row of b (dpotrs), b: (k, n).
+/// Solves `uᵀ u x = b` in place for each row of b (dpotrs), b: (k, n); for a single one by dtrsv, which does not copy u.
 pub(super) fn cholesky_solve(n: usize, u: &[f64], b: &mut [f64]) {
     assert!(u.len() == n * n && b.len().is_multiple_of(n));
+    if b.len() == n {
+        for transposed in [CBLAS_TRANSPOSE::CblasTrans, CBLAS_TRANSPOSE::CblasNoTrans] {
+            let (upper, diagonal) = (CBLAS_UPLO::CblasUpper, CBLAS_DIAG::CblasNonUnit);
+            let (layout, size) = (CBLAS_LAYOUT::CblasRowMajor, int(n));
+            // SAFETY: u holds n * n values, b n.
+            unsafe { cblas_dtrsv(layout, upper, transposed, diagonal, size, u.as_ptr(), size, b.as_mut_ptr(), 1) };
+        }
+        return;
+    }
     let mut info = 0;
     // SAFETY: u holds n * n values, b a whole number of rows of n.
     unsafe { dpotrs_(&UPPER, &int(n), &int(b.len() / n), u.as_ptr(), &int(n), b.as_mut_ptr(), &int(n), &mut info) };

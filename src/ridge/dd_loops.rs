@@ -7,21 +7,23 @@ kernel! {
     /// `<x, w>` in doubled precision, w as high and low parts (Ogita, Rump & Oishi 2005, Dot2, in eight lanes).
     fn dot(x: &[f64], w_hi: &[f64], w_lo: &[f64]) -> Dd {
         let (w_hi, w_lo) = (&w_hi[..x.len()], &w_lo[..x.len()]);
-        let (mut s, mut c) = ([0.0; 8], [0.0; 8]);
-        let n = x.len() / 8 * 8;
-        for ((x, h), l) in x[..n].chunks_exact(8).zip(w_hi.chunks_exact(8)).zip(w_lo.chunks_exact(8)) {
+        let ((x, x_rest), (h, h_rest), (l, l_rest)) = (x.as_chunks::<8>(), w_hi.as_chunks::<8>(), w_lo.as_chunks::<8>());
+        let (mut sums, mut rests) = ([0.0; 8], [0.0; 8]);
+        for ((x, h), l) in x.iter().zip(h).zip(l) {
             for k in 0..8 {
                 let (p, e) = two_product(x[k], h[k]);
-                let (sum, t) = two_sum(s[k], p);
-                s[k] = sum;
-                c[k] += t + (e + x[k] * l[k]);
+                let (sum, t) = two_sum(sums[k], p);
+                sums[k] = sum;
+                rests[k] += t + (e + x[k] * l[k]);
             }
         }
-        for k in n..x.len() {
-            let (p, e) = two_product(x[k], w_hi[k]);
-            let (sum, t) = two_sum(s[k - n], p);
-            s[k - n] = sum;
-            c[k - n] += t + (e + x[k] * w_lo[k]);
+        // Other arrays from here on: those that are indexed by variables do not stay in registers.
+        let (mut s, mut c) = (sums, rests);
+        for (k, ((x, h), l)) in x_rest.iter().zip(h_rest).zip(l_rest).enumerate() {
+            let (p, e) = two_product(*x, *h);
+            let (sum, t) = two_sum(s[k], p);
+            s[k] = sum;
+            c[k] += t + (e + x * l);
         }
         for half in [4, 2, 1] {
             for k in 0..half {

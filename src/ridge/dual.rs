@@ -17,6 +17,7 @@ use super::{
 };
 
 /// The centred system of some training rows.
+#[derive(Clone)]
 pub(super) struct DualSystem<T> {
     /// The training rows with weight.
     pub(super) rows: Vec<usize>,
@@ -27,6 +28,8 @@ pub(super) struct DualSystem<T> {
     /// Shape (rows, rows), the upper triangle.
     base: Vec<T>,
     base_shift: i32,
+    /// `2^-base_shift m`; 0 without intercept.
+    base_fill: T,
     /// `2^-shift (S K_c S + m s sᵀ + α I)` for the α that was set last, or what a solver left of it.
     pub(super) b: Vec<T>,
     /// `S (y - μ_y)`.
@@ -70,6 +73,7 @@ impl<T: KernelReal> DualSystem<T> {
             weight,
             base: Vec::new(),
             base_shift: 0,
+            base_fill: zero,
             b: Vec::new(),
             right: Vec::new(),
             ridge: zero,
@@ -100,7 +104,9 @@ impl<T: KernelReal> DualSystem<T> {
         base.iter_mut().for_each(|b| *b = *b * factor);
         if self.fit_intercept {
             let trace = (0..m).fold(0.0, |sum, i| sum + base[i * m + i].dd().hi);
-            let fill = Dd::from(if trace > 0.0 { trace / m as f64 } else { 1.0 }) / self.weight;
+            let fill = Dd::from(if trace > 0.0 { trace / m as f64 } else { 1.0 });
+            self.base_fill = T::from_dd(fill);
+            let fill = fill / self.weight;
             for i in 0..m {
                 let left = T::from_dd(fill) * self.roots[i];
                 let place = &mut base[i * m + i..(i + 1) * m];
@@ -112,8 +118,13 @@ impl<T: KernelReal> DualSystem<T> {
 
     /// Sets the system's penalty.
     pub(super) fn set_penalty(&mut self, objective: &Objective, penalty: f64, unit: i32) {
+        self.set_penalty_for(objective, penalty, self.weight, unit);
+    }
+
+    /// Sets the penalty that training rows of another weight would have.
+    pub(super) fn set_penalty_for(&mut self, objective: &Objective, penalty: f64, weight: Dd, unit: i32) {
         let m = self.rows.len();
-        let (alpha, e) = objective.ridge(penalty, self.weight);
+        let (alpha, e) = objective.ridge(penalty, weight);
         // Standardised features have no unit.
         let e = if objective.standardize { e } else { e - 2 * unit };
         let least = if alpha.hi > 0.0 { exponent(alpha.hi) + e } else { -1100 };
@@ -140,6 +151,15 @@ impl<T: KernelReal> DualSystem<T> {
     /// `K_ij - k̄_i - k̄_j + k̄`, for row i of K.
     fn centred(&self, k: &[T], i: usize, j: usize) -> T {
         if self.fit_intercept { k[j] - self.kernel_means[i] - self.kernel_means[j] + self.kernel_mean } else { k[j] }
+    }
+
+    pub(super) fn fit_intercept(&self) -> bool {
+        self.fit_intercept
+    }
+
+    /// `2^-shift m`: with α, the eigenvalue of b for s.
+    pub(super) fn fill_of_b(&self) -> T {
+        self.base_fill * T::from(scaled(1.0, self.base_shift - self.shift))
     }
 
     /// The largest entry of b, before it is solved, or of K in the same units: centring K adds the rounding errors of its

@@ -82,18 +82,8 @@ pub(super) fn fit(
 
 /// `m / (m + α)`: what the term m s sᵀ adds to `n - α tr(B⁻¹)`.
 fn filled_share<T: super::kernel::KernelReal>(system: &DualSystem<T>) -> f64 {
-    let m = system.rows.len();
-    // sᵀ B s = m + α, as K_c s = 0.
-    let total = system.weight;
-    let mut quadratic = Dd::ZERO;
-    for i in 0..m {
-        for j in i..m {
-            let term = system.b[i * m + j].dd() * (system.roots[i] * system.roots[j]).dd();
-            quadratic = quadratic + if i == j { term } else { term + term };
-        }
-    }
-    let filled = (quadratic / total).value();
-    (filled - system.ridge.dd().value()) / filled
+    let fill = system.fill_of_b().dd().value();
+    fill / (fill + system.ridge.dd().value())
 }
 
 /// `tr(K_c (K_c + α)⁻¹)` (dpotri).
@@ -113,11 +103,13 @@ fn double_dof(system: &DualSystem<f64>, mut u: Vec<f64>, objective: &Objective) 
 }
 
 /// Solves the system for a right-hand side.
-type Solver<'s> = dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError> + 's;
+pub(super) type Solver<'s> = dyn Fn(&[Dd]) -> Result<Vec<Dd>, RidgeError> + 's;
 
 /// What refinement needs to know of a system.
-struct System<'s> {
+pub(super) struct System<'s> {
     rows: &'s [usize],
+    /// Roots of the rows' weights, if there is an intercept.
+    roots: Option<Vec<Dd>>,
     weight: Dd,
     ridge: Dd,
     shift: i32,
@@ -125,9 +117,10 @@ struct System<'s> {
 }
 
 impl<'s> System<'s> {
-    fn of<T: super::kernel::KernelReal>(system: &'s DualSystem<T>) -> Self {
+    pub(super) fn of<T: super::kernel::KernelReal>(system: &'s DualSystem<T>) -> Self {
         Self {
             rows: &system.rows,
+            roots: system.fit_intercept().then(|| system.roots.iter().map(|root| root.dd()).collect()),
             weight: system.weight,
             ridge: system.ridge.dd(),
             shift: system.shift,
@@ -136,11 +129,22 @@ impl<'s> System<'s> {
     }
 }
 
+impl System<'_> {
+    /// Takes the direction s out of a residual. No coefficient sees it, and b has another eigenvalue there than the
+    /// equations that the residual belongs to, so that steps in it would hardly shrink.
+    fn project(&self, residual: &mut [Dd]) {
+        if let Some(roots) = &self.roots {
+            let along = residual.iter().zip(roots).fold(Dd::ZERO, |sum, (r, root)| sum + *r * *root) / self.weight;
+            residual.iter_mut().zip(roots).for_each(|(r, root)| *r = *r - along * *root);
+        }
+    }
+}
+
 /// The rows, with what their columns are multiplied with.
-struct Rows<'a> {
-    source: &'a Source<'a>,
-    samples: &'a Samples,
-    scale: Option<&'a [f64]>,
+pub(super) struct Rows<'a> {
+    pub(super) source: &'a Source<'a>,
+    pub(super) samples: &'a Samples,
+    pub(super) scale: Option<&'a [f64]>,
 }
 
 impl Rows<'_> {
@@ -153,7 +157,7 @@ impl Rows<'_> {
             for block in chunks[c].clone() {
                 for_each_row(self.source.rows, block, |i, row| {
                     if t[i].hi != 0.0 {
-                        let x = self.features(row, &mut z);
+                        let x = self.source.features(row, &mut z);
                         if is_small {
                             dd_loops::add_rounded(t[i].hi, x, &mut hi);
                         } else {
@@ -175,17 +179,6 @@ impl Rows<'_> {
         Ok(total)
     }
 
-    /// The row's features in their units; `z` is room for them, if they must be gathered.
-    fn features<'r>(&self, row: &'r [f64], z: &'r mut [f64]) -> &'r [f64] {
-        match self.source.columns.adjacent(row) {
-            Some(x) if !self.source.is_scaled() => x,
-            _ => {
-                self.source.gather(row, z);
-                &z[..self.source.columns.n_features()]
-            }
-        }
-    }
-
     /// `y_i - b - <x_i, w>` for all rows.
     fn residuals(&self, w: &[Dd], b: Dd) -> Result<Vec<Dd>, RidgeError> {
         let (hi, lo): (Vec<f64>, Vec<f64>) = w.iter().map(|w| (w.hi, w.lo)).unzip();
@@ -194,7 +187,7 @@ impl Rows<'_> {
             let (mut residuals, mut z) = (Vec::new(), vec![0.0; self.source.p()]);
             for block in chunks[c].clone() {
                 for_each_row(self.source.rows, block, |i, row| {
-                    let x = self.features(row, &mut z);
+                    let x = self.source.features(row, &mut z);
                     residuals.push(Dd::from(self.samples.targets[i]) - b - dd_loops::dot(x, &hi, &lo));
                 })?;
                 self.source.run.check()?;
@@ -252,7 +245,7 @@ impl Rows<'_> {
     ///
     /// A step reduces the error by about `contraction`. If that leaves nothing that w shows, the step is the last one: it is
     /// so small that doubles are enough for its part of w, and at the solution `S (y - b - X w) = α a`.
-    fn refine(
+    pub(super) fn refine(
         &self,
         system: &System<'_>,
         solve: &Solver<'_>,
@@ -268,12 +261,13 @@ impl Rows<'_> {
             let mut w = self.coefficients(system, &a, false)?;
             let mut b = self.intercept(&w);
             let residuals = self.residuals(&w, b)?;
-            let right: Vec<Dd> = system
+            let mut right: Vec<Dd> = system
                 .rows
                 .iter()
                 .zip(&a)
                 .map(|(i, a)| residuals[*i] * Dd::from(self.samples.weights[*i]).sqrt() - system.ridge * *a)
                 .collect();
+            system.project(&mut right);
             let delta = solve(&right)?;
             let step = size(&delta);
             if step <= NOTHING * size(&a) {

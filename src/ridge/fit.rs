@@ -47,12 +47,13 @@ impl Totals {
 /// Above this condition number the refinement does not lean on a factor in double precision.
 const MOST_FOR_DOUBLES: f64 = 1e10;
 
-/// The fit to all rows.
+/// The fit to all rows; `spectrum`: [`correlation_spectrum`], if it is known.
 pub(super) fn fit(
     source: &Source<'_>,
     objective: &Objective,
     penalty: f64,
     totals: &mut Totals,
+    spectrum: Option<Spectrum>,
 ) -> Result<Fit, RidgeError> {
     let fitted = match in_doubles(source, objective, penalty, &totals.double)? {
         Some(fitted) => fitted,
@@ -60,7 +61,7 @@ pub(super) fn fit(
     };
     source.run.report(0.95);
     let (solution, dof) = fitted;
-    let condition_number = condition_number(source, objective, totals)?;
+    let condition_number = condition_number(source, objective, totals, spectrum)?;
     let p = source.p();
     let variation = totals.doubled.as_ref().map_or(totals.double.m[p * p - 1], |doubled| doubled.m[p * p - 1].value());
     Ok(Fit { solution, dof, condition_number, variation })
@@ -174,6 +175,36 @@ fn unrefined(source: &Source<'_>, system: &System<'_>, start: Solution) -> Resul
     Ok(Solution { b, squares, ..start })
 }
 
+/// What is known of the eigenvalues of the features' correlation matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Spectrum {
+    /// The columns are dependent, because they are too many or some are constant.
+    Dependent,
+    /// The smallest and the largest; NaN if they were not found.
+    Ends(f64, f64),
+}
+
+/// The spectrum of the columns, centred with an intercept, each scaled to unit norm (dsyevd).
+pub(super) fn correlation_spectrum(n_rows: usize, objective: &Objective, total: &Moments<f64>) -> Spectrum {
+    let p = total.p();
+    let d = p - 1;
+    if d + usize::from(objective.fit_intercept) > n_rows {
+        return Spectrum::Dependent;
+    }
+    let products = products(objective, total);
+    let scale: Vec<f64> = (0..d).map(|j| products[j * p + j].sqrt()).collect();
+    if scale.contains(&0.0) {
+        return Spectrum::Dependent;
+    }
+    let mut correlation = vec![0.0; d * d];
+    for i in 0..d {
+        for j in i..d {
+            correlation[i * d + j] = products[i * p + j] / scale[i] / scale[j];
+        }
+    }
+    blas::eigenvalues(d, correlation).map_or(Spectrum::Ends(f64::NAN, f64::NAN), |c| Spectrum::Ends(c[0], c[d - 1]))
+}
+
 /// `s_max / s_min` of the columns, centred with an intercept, each scaled to unit norm; `None` if they are dependent.
 ///
 /// From the eigenvalues of their Gram matrix (dsyevd) while its smallest one has digits; else from the singular values
@@ -182,28 +213,14 @@ fn condition_number(
     source: &Source<'_>,
     objective: &Objective,
     totals: &mut Totals,
+    spectrum: Option<Spectrum>,
 ) -> Result<Option<f64>, RidgeError> {
     let d = source.columns.n_features();
-    if d + usize::from(objective.fit_intercept) > source.rows.n_rows() {
-        return Ok(None);
-    }
-    let total = &totals.double;
-    let p = d + 1;
-    let products_ = products(objective, total);
-    let scale: Vec<f64> = (0..d).map(|j| products_[j * p + j].sqrt()).collect();
-    if scale.contains(&0.0) {
-        return Ok(None);
-    }
-    let mut correlation = vec![0.0; d * d];
-    for i in 0..d {
-        for j in i..d {
-            correlation[i * d + j] = products_[i * p + j] / scale[i] / scale[j];
-        }
-    }
-    if let Some(eigenvalues) = blas::eigenvalues(d, correlation)
-        && eigenvalues[0] > 1e-10 * eigenvalues[d - 1]
-    {
-        return Ok(Some((eigenvalues[d - 1] / eigenvalues[0]).sqrt()));
+    let spectrum = spectrum.unwrap_or_else(|| correlation_spectrum(source.rows.n_rows(), objective, &totals.double));
+    match spectrum {
+        Spectrum::Dependent => return Ok(None),
+        Spectrum::Ends(least, most) if least > 1e-10 * most => return Ok(Some((most / least).sqrt())),
+        Spectrum::Ends(..) => {}
     }
     let doubled = totals.doubled(source)?;
     let products_ = products(objective, doubled);

@@ -7,8 +7,10 @@ use super::{
     moments::{Block, Moments, Real},
     rows::{Rows, for_each_row},
     run::{Phase, Run},
+    simd,
 };
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// The rows of one run, with their columns' parts and units.
 pub(super) struct Source<'a> {
@@ -63,6 +65,22 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The row's features in their units; `z`, of length p, is room for them if they must be gathered.
+    pub(super) fn features<'r>(&self, row: &'r [f64], z: &'r mut [f64]) -> &'r [f64] {
+        match self.columns.adjacent(row) {
+            Some(x) if !self.is_scaled => x,
+            _ => {
+                self.gather(row, z);
+                &z[..self.columns.n_features()]
+            }
+        }
+    }
+
+    /// The row's target in its unit.
+    pub(super) fn target(&self, row: &[f64]) -> f64 {
+        scaled(row[self.columns.target], -self.exponents[self.columns.n_features()])
+    }
+
     pub(super) fn is_scaled(&self) -> bool {
         self.is_scaled
     }
@@ -76,10 +94,38 @@ impl<'a> Source<'a> {
         cell_of: impl Fn(usize) -> Option<usize> + Sync,
         share: (f64, f64),
     ) -> Result<Vec<Moments<T>>, RidgeError> {
+        let most = self.most_chunks::<T>(n_cells, 0);
+        if most >= 2 || n_cells == 1 {
+            return self.some_moments(n_cells, most, cell_of, share);
+        }
+        // Half of the cells in each of two passes leave room for two chunks.
+        let (half, middle) = (n_cells / 2, (share.0 + share.1) / 2.0);
+        let first = |row| cell_of(row).filter(|cell| *cell < half);
+        let mut moments = self.some_moments(half, self.most_chunks::<T>(half, 0), first, (share.0, middle))?;
+        let rest = n_cells - half;
+        let second = |row| cell_of(row).and_then(|cell| cell.checked_sub(half));
+        moments.extend(self.some_moments(rest, self.most_chunks::<T>(rest, half), second, (middle, share.1))?);
+        Ok(moments)
+    }
+
+    /// How many chunks may have moments of their own for `n_cells` cells, beside those of `n_kept` cells: together they must
+    /// not take more than the matrix itself.
+    fn most_chunks<T>(&self, n_cells: usize, n_kept: usize) -> usize {
         let (n, p) = (self.rows.n_rows(), self.p());
-        let cell_values = p * p * n_cells * size_of::<T>() / 8;
-        // As much as the matrix itself; and enough rows in a cell to make up for merging it.
-        let most = (n * p).max(1 << 22) / cell_values.max(1);
+        let cell_values = (p * p * size_of::<T>() / 8).max(1);
+        ((n * p).max(1 << 22) / cell_values).saturating_sub(n_kept) / n_cells
+    }
+
+    fn some_moments<T: Real>(
+        &self,
+        n_cells: usize,
+        most: usize,
+        cell_of: impl Fn(usize) -> Option<usize> + Sync,
+        share: (f64, f64),
+    ) -> Result<Vec<Moments<T>>, RidgeError> {
+        let n = self.rows.n_rows();
+        let cell_values = self.p() * self.p() * n_cells * size_of::<T>() / 8;
+        // Enough rows in a cell make up for merging it.
         let chunks = self.chunks(most.min(n / (256 * n_cells)).clamp(2, 16).min(most.max(1)));
         let phase = self.run.phase(share.0, share.1, self.rows.n_blocks());
         let mut parts: Vec<Vec<Moments<T>>> = self
@@ -88,9 +134,14 @@ impl<'a> Source<'a> {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
-        let is_small = cell_values < SMALL;
-        self.run
-            .map(n_cells, is_small, |cell| Ok(Moments::sum(&parts.iter().map(|part| &part[cell]).collect::<Vec<_>>())))
+        // By cell, each of which is taken once.
+        let mut cells: Vec<_> = (0..n_cells).map(|_| Vec::with_capacity(parts.len())).collect();
+        for part in parts {
+            cells.iter_mut().zip(part).for_each(|(cell, part)| cell.push(part));
+        }
+        let cells: Vec<_> = cells.into_iter().map(Mutex::new).collect();
+        let take = |cell: usize| std::mem::take(&mut *cells[cell].lock().unwrap_or_else(PoisonError::into_inner));
+        self.run.map(n_cells, cell_values < SMALL, |cell| Ok(Moments::merge(take(cell))))
     }
 
     fn chunk_moments<T: Real>(
@@ -117,28 +168,40 @@ impl<'a> Source<'a> {
 
     /// The exact range of each of (features.., target) over the rows with weight.
     pub(super) fn ranges(&self) -> Result<Vec<(f64, f64)>, RidgeError> {
-        let nothing = vec![(f64::INFINITY, f64::NEG_INFINITY); self.p()];
+        let p = self.p();
         let chunks = self.chunks(16);
         let parts = self.run.map(chunks.len(), self.is_small(), |c| {
-            let (mut ranges, mut z) = (nothing.clone(), vec![0.0; self.p()]);
+            let (mut low, mut high) = (vec![f64::INFINITY; p], vec![f64::NEG_INFINITY; p]);
             for block in chunks[c].clone() {
                 for_each_row(self.rows, block, |_, row| {
                     if self.columns.weight(row) > 0.0 {
-                        self.columns.gather(row, &mut z);
-                        for (range, z) in ranges.iter_mut().zip(&z) {
-                            *range = (if *z < range.0 { *z } else { range.0 }, if *z > range.1 { *z } else { range.1 });
+                        for (at, run) in self.columns.parts() {
+                            let place = at..at + run.len();
+                            widen(&row[run], &mut low[place.clone()], &mut high[place]);
                         }
                     }
                 })?;
                 self.run.check()?;
             }
-            Ok(ranges)
+            Ok((low, high))
         })?;
-        let mut ranges = nothing;
-        for part in parts {
-            ranges.iter_mut().zip(part).for_each(|(range, part)| *range = (range.0.min(part.0), range.1.max(part.1)));
+        let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); p];
+        for (low, high) in parts {
+            for (range, (low, high)) in ranges.iter_mut().zip(low.into_iter().zip(high)) {
+                *range = (range.0.min(low), range.1.max(high));
+            }
         }
         Ok(ranges)
+    }
+}
+
+simd::kernel! {
+    /// Widens ranges to hold x.
+    fn widen(x: &[f64], low: &mut [f64], high: &mut [f64]) {
+        for (x, (low, high)) in x.iter().zip(low.iter_mut().zip(high)) {
+            *low = if *x < *low { *x } else { *low };
+            *high = if *x > *high { *x } else { *high };
+        }
     }
 }
 

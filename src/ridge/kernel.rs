@@ -98,14 +98,17 @@ impl Samples {
         let parts = source.run.map(chunks.len(), source.is_small(), |c| {
             let (mut weights, mut targets) = (Vec::new(), Vec::new());
             let (mut hi, mut lo, mut z) = (vec![0.0; p], vec![0.0; p], vec![0.0; p]);
+            let d = p - 1;
             for block in chunks[c].clone() {
                 for_each_row(source.rows, block, |_, row| {
                     let weight = source.columns.weight(row);
-                    source.gather(row, &mut z);
+                    let y = source.target(row);
                     weights.push(weight);
-                    targets.push(z[p - 1]);
+                    targets.push(y);
                     if fit_intercept && weight > 0.0 {
-                        dd_loops::add_scaled(Dd::from(weight), &z, &mut hi, &mut lo);
+                        let weight = Dd::from(weight);
+                        dd_loops::add_scaled(weight, source.features(row, &mut z), &mut hi[..d], &mut lo[..d]);
+                        dd_loops::add_scaled(weight, &[y], &mut hi[d..], &mut lo[d..]);
                     }
                 })?;
                 source.run.check()?;
@@ -182,10 +185,13 @@ pub(super) fn kernel<T: KernelReal>(
         Ok(k)
     })?;
     let mut k = parts.swap_remove(0);
-    for part in &parts {
-        for i in 0..n {
-            let (sum, part) = (&mut k[i * n + i..(i + 1) * n], &part[i * n + i..(i + 1) * n]);
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum = *sum + *part);
+    // Bands of rows at a time, so that they stay in the cache.
+    for top in (0..n).step_by(16) {
+        for part in &parts {
+            for i in top..(top + 16).min(n) {
+                let (sum, part) = (&mut k[i * n + i..(i + 1) * n], &part[i * n + i..(i + 1) * n]);
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum = *sum + *part);
+            }
         }
     }
     mirror(n, &mut k);

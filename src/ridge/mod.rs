@@ -18,6 +18,7 @@ mod dd_loops;
 mod double_double;
 mod dual;
 mod dual_fit;
+mod dual_hat;
 mod error;
 mod fit;
 mod folds;

@@ -11,7 +11,7 @@ use std::ops::{Add, Mul, Sub};
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     p: usize,
-    /// Room for `capacity` rows of `stride` values; those behind p are zero.
+    /// Room for `capacity` rows of `stride` values and for one more; those behind p are zero.
     hi: Vec<f64>,
     /// Empty in double precision.
     lo: Vec<f64>,
@@ -31,8 +31,9 @@ pub(super) trait Real:
     fn stride(p: usize) -> usize;
     fn from_dd(x: Dd) -> Self;
     fn dd(self) -> Dd;
-    /// Centres the block around its mean, adds its products to m (upper triangle), and returns (weight, mean).
-    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>);
+    /// Centres the block around its mean, adds its products to the moments', and returns (weight, mean).
+    /// In double precision the difference of the means is seen to as well: see [`Moments::add_block`].
+    fn take_block(block: &mut Block, shift: &[f64], moments: &mut Moments<Self>) -> (Dd, Vec<Dd>);
 }
 
 impl Real for f64 {
@@ -46,12 +47,22 @@ impl Real for f64 {
     fn dd(self) -> Dd {
         Dd::from(self)
     }
-    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
+    fn take_block(block: &mut Block, shift: &[f64], moments: &mut Moments<Self>) -> (Dd, Vec<Dd>) {
         let (weight, mean) = block.mean();
-        let rows = &mut block.hi[..block.weights.len() * block.stride];
-        centre(&mean, &block.weights, rows);
-        gram::add_gram(block.p, rows, m);
-        (weight, mean.into_iter().take(block.p).map(Dd::from).collect())
+        let (p, mut n_rows) = (block.p, block.weights.len());
+        centre(&mean, &block.weights, &mut block.hi[..n_rows * block.stride]);
+        let mean: Vec<Dd> = mean[..p].iter().zip(shift).map(|(mean, shift)| Dd::sum(*shift, *mean)).collect();
+        if moments.weight.hi > 0.0 {
+            // The difference of the means as one more row: a pass over the products is spared.
+            let root = (moments.weight * weight / (moments.weight + weight)).value().sqrt();
+            let row = &mut block.hi[n_rows * block.stride..][..p];
+            for (z, (b, a)) in row.iter_mut().zip(mean.iter().zip(&moments.mean)) {
+                *z = root * (*b - *a).value();
+            }
+            n_rows += 1;
+        }
+        gram::add_gram(p, &block.hi[..n_rows * block.stride], &mut moments.m);
+        (weight, mean)
     }
 }
 
@@ -66,8 +77,8 @@ impl Real for Dd {
     fn dd(self) -> Dd {
         self
     }
-    fn take_block(block: &mut Block, m: &mut [Self]) -> (Dd, Vec<Dd>) {
-        let p = block.p;
+    fn take_block(block: &mut Block, shift: &[f64], moments: &mut Moments<Self>) -> (Dd, Vec<Dd>) {
+        let (p, m) = (block.p, &mut moments.m);
         let (weight, mean) = block.mean();
         let n_values = block.weights.len() * p;
         let (block_hi, block_lo) = (&mut block.hi[..n_values], &mut block.lo[..n_values]);
@@ -93,7 +104,12 @@ impl Real for Dd {
             }
             dd_loops::add_gram(p, (&hi, &lo), (block_hi, block_lo), m);
         }
-        let mean = mean.iter().zip(rest).map(|(mean, rest)| Dd::from(*mean) + rest / weight).collect();
+        let mean = mean.iter().zip(rest).map(|(mean, rest)| Dd::from(*mean) + rest / weight);
+        let mean: Vec<Dd> = mean.zip(shift).map(|(mean, shift)| Dd::from(*shift) + mean).collect();
+        if moments.weight.hi > 0.0 {
+            let delta: Vec<Dd> = mean.iter().zip(&moments.mean).map(|(b, a)| *b - *a).collect();
+            add_outer(&mut moments.m, moments.weight * weight / (moments.weight + weight), &delta);
+        }
         (weight, mean)
     }
 }
@@ -102,7 +118,7 @@ impl Block {
     pub(super) fn new<T: Real>(p: usize, capacity: usize) -> Self {
         let stride = T::stride(p);
         let low = if T::IS_DOUBLED { capacity * stride } else { 0 };
-        Self { p, hi: vec![0.0; capacity * stride], lo: vec![0.0; low], stride, capacity, weights: Vec::new() }
+        Self { p, hi: vec![0.0; (capacity + 1) * stride], lo: vec![0.0; low], stride, capacity, weights: Vec::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -187,14 +203,12 @@ impl<T: Real> Moments<T> {
         if block.weights.is_empty() {
             return;
         }
-        let (weight, mean) = T::take_block(block, &mut self.m);
-        let mean = mean.iter().zip(shift).map(|(mean, shift)| Dd::from(*shift) + *mean).collect::<Vec<_>>();
-        let total = self.weight + weight;
         // Chan, Golub & LeVeque 1979: M = M_a + M_b + (W_a W_b / W) δ δᵀ, δ = μ_b - μ_a.
+        let (weight, mean) = T::take_block(block, shift, self);
+        let total = self.weight + weight;
         if self.weight.hi > 0.0 {
-            let delta: Vec<Dd> = mean.iter().zip(&self.mean).map(|(b, a)| *b - *a).collect();
-            add_outer(&mut self.m, self.weight * weight / total, &delta);
-            self.mean.iter_mut().zip(&delta).for_each(|(a, delta)| *a = *a + *delta * (weight / total));
+            let share = weight / total;
+            self.mean.iter_mut().zip(&mean).for_each(|(a, b)| *a = *a + (*b - *a) * share);
         } else {
             self.mean = mean;
         }
@@ -205,13 +219,18 @@ impl<T: Real> Moments<T> {
     /// The moments of the union of disjoint sets of rows:
     /// `μ = Σ_g W_g μ_g / W`, `M = Σ_g (M_g + W_g (μ_g - μ)(μ_g - μ)ᵀ)`, all terms positive semidefinite.
     pub(super) fn sum(parts: &[&Self]) -> Self {
+        let mut sum = Self::empty(0);
+        sum.set_sum(parts);
+        sum
+    }
+
+    /// Becomes [`Moments::sum`] of other sets.
+    pub(super) fn set_sum(&mut self, parts: &[&Self]) {
         let parts: Vec<&Self> = parts.iter().copied().filter(|part| part.weight.hi > 0.0).collect();
         let Some((first, others)) = parts.split_first() else {
-            return Self::empty(0);
+            *self = Self::empty(0);
+            return;
         };
-        if others.is_empty() {
-            return (*first).clone();
-        }
         let p = first.p();
         let weight = parts.iter().fold(Dd::ZERO, |sum, part| sum + part.weight);
         let mut mean = first.mean.clone();
@@ -221,18 +240,47 @@ impl<T: Real> Moments<T> {
         }
         let offsets: Vec<Vec<T>> =
             parts.iter().map(|part| part.mean.iter().zip(&mean).map(|(a, b)| T::from_dd(*a - *b)).collect()).collect();
-        let mut m = vec![T::from(0.0); p * p];
+        self.m.resize(p * p, T::from(0.0));
         for i in 0..p {
-            let row = &mut m[i * p + i..(i + 1) * p];
-            for (part, offset) in parts.iter().zip(&offsets) {
+            let row = &mut self.m[i * p + i..(i + 1) * p];
+            for (k, (part, offset)) in parts.iter().zip(&offsets).enumerate() {
                 let scale = T::from_dd(part.weight) * offset[i];
-                let products = &part.m[i * p + i..(i + 1) * p];
-                for ((m, product), offset) in row.iter_mut().zip(products).zip(&offset[i..]) {
-                    *m = *m + (*product + scale * *offset);
+                let products = part.m[i * p + i..(i + 1) * p].iter().zip(&offset[i..]);
+                if k == 0 {
+                    row.iter_mut().zip(products).for_each(|(m, (product, offset))| *m = *product + scale * *offset);
+                } else {
+                    for (m, (product, offset)) in row.iter_mut().zip(products) {
+                        *m = *m + (*product + scale * *offset);
+                    }
                 }
             }
         }
-        Self { weight, mean, m }
+        (self.weight, self.mean) = (weight, mean);
+    }
+
+    /// The same for sets that are not needed any more, in the place of the first.
+    pub(super) fn merge(parts: Vec<Self>) -> Self {
+        let mut parts = parts.into_iter().filter(|part| part.weight.hi > 0.0);
+        let Some(mut sum) = parts.next() else {
+            return Self::empty(0);
+        };
+        for part in parts {
+            let (weight, p) = (sum.weight + part.weight, sum.p());
+            let delta: Vec<Dd> = part.mean.iter().zip(&sum.mean).map(|(b, a)| *b - *a).collect();
+            let scale = sum.weight * part.weight / weight;
+            let right: Vec<T> = delta.iter().map(|x| T::from_dd(*x)).collect();
+            for i in 0..p {
+                let left = T::from_dd(scale * delta[i]);
+                let row = i * p + i..(i + 1) * p;
+                for ((m, product), right) in sum.m[row.clone()].iter_mut().zip(&part.m[row]).zip(&right[i..]) {
+                    *m = *m + (*product + left * *right);
+                }
+            }
+            let share = part.weight / weight;
+            sum.mean.iter_mut().zip(delta).for_each(|(a, delta)| *a = *a + delta * share);
+            sum.weight = weight;
+        }
+        sum
     }
 
     /// The products around zero, `M + W μ μᵀ`: what a fit without intercept sees.

@@ -21,6 +21,11 @@ impl Objective {
         Self { fit_intercept: params.fit_intercept, loss: params.loss, standardize: params.standardize }
     }
 
+    /// Whether the loss is a mean, so that α depends on the weight of the training rows.
+    pub(super) fn is_mean(&self) -> bool {
+        matches!(self.loss, Loss::Mean)
+    }
+
     /// `α = λ W` (loss mean) or λ (sum), as `mantissa 2^exponent`: the ridge that λ adds to `Σ v_i x_i x_iᵀ`.
     pub(super) fn ridge(&self, penalty: f64, weight: Dd) -> (Dd, i32) {
         let e = exponent(penalty);
@@ -66,6 +71,18 @@ impl<T: Real> Equilibrated<T> {
         penalty: f64,
         units: &[i32],
     ) -> Self {
+        Self::in_room(Vec::new(), objective, training, products, penalty, units)
+    }
+
+    /// The same with a matrix that is not needed any more, or an empty one, as room for A.
+    pub(super) fn in_room(
+        room: Vec<T>,
+        objective: &Objective,
+        training: &Moments<T>,
+        products: &[T],
+        penalty: f64,
+        units: &[i32],
+    ) -> Self {
         let p = training.p();
         let d = p - 1;
         let (alpha, alpha_exponent) = objective.ridge(penalty, training.weight);
@@ -98,7 +115,8 @@ impl<T: Real> Equilibrated<T> {
             factor.push(T::from(scaled(1.0, -f)));
         }
         let mut n_unseen = 0;
-        let mut a = vec![T::from(0.0); d * d];
+        let mut a = room;
+        a.resize(d * d, T::from(0.0));
         for i in 0..d {
             let row = &mut a[i * d + i..(i + 1) * d];
             let from = &products[i * p + i..i * p + d];
@@ -170,6 +188,11 @@ impl CholeskyFactor {
     /// An estimate of the condition number of A.
     pub(super) fn condition(&self) -> f64 {
         self.norms.condition(self.d)
+    }
+
+    /// The room that the factor takes, for [`Equilibrated::in_room`].
+    pub(super) fn into_room(self) -> Vec<f64> {
+        self.u
     }
 
     /// `A⁻¹ b` in place, both equilibrated.

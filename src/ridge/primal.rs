@@ -10,11 +10,13 @@ use super::{
     pivoted::PivotedFactor,
     rows::for_each_row,
     scores::{ACCEPTED, FoldScore, FoldScores, ROUNDOFF},
+    simd,
     training::FoldMoments,
 };
 use std::ops::Range;
 
 /// All penalties' errors in every fold, from moments alone: one Cholesky factorisation (dpotrf) for each fold and penalty.
+/// `beside` is done among them, by a thread that has nothing else to do.
 ///
 /// With v = (w, -1), the sum of squared errors of a fold is `vᵀ F v + W_f <μ_f - μ, v>²`, where F and `μ_f` are the fold's
 /// moments and μ the training set's mean. Returned by penalty, then fold.
@@ -25,37 +27,72 @@ pub(super) fn double_scores(
     penalties: &[f64],
     n_folds: usize,
     share: (f64, f64),
+    beside: &(dyn Fn() + Sync),
 ) -> Result<Vec<FoldScores>, RidgeError> {
+    /// So many at least, as far as there are as many folds and penalties.
+    const TASKS: usize = 5;
     let phase = source.run.phase(share.0, share.1, n_folds);
     let mut ascending: Vec<usize> = (0..penalties.len()).collect();
     ascending.sort_by(|a, b| penalties[*a].total_cmp(&penalties[*b]));
-    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
-    let visit = |_: usize, training: &Moments<f64>, own: &Moments<f64>| {
+    let of_fold = |training: &Moments<f64>, own: &Moments<f64>, chosen: &[usize]| {
         let products = products(objective, training);
-        let mut found = vec![FoldScore::UNKNOWN; penalties.len()];
-        let (mut known, mut known_leverage) = (None, f64::INFINITY);
-        for &i in &ascending {
+        let mut found = Vec::with_capacity(chosen.len());
+        let (mut known, mut known_leverage, mut room) = (None, f64::INFINITY, Vec::new());
+        for &i in chosen {
             source.run.check()?;
-            let equations = Equilibrated::new(objective, training, &products, penalties[i], &source.exponents);
+            let equations =
+                Equilibrated::in_room(room, objective, training, &products, penalties[i], &source.exponents);
             let mut w = equations.b.clone();
             let Some(factor) = CholeskyFactor::new(equations, known) else {
+                found.push(FoldScore::UNKNOWN);
+                room = Vec::new();
                 continue;
             };
             // Condition number and leverages fall as the penalty grows.
             known = Some(factor.norms);
             factor.solve_equilibrated(&mut w);
             factor.unscale(&mut w);
-            found[i] = score(objective, training, &products, own, w, &factor, &mut known_leverage);
+            found.push(score(objective, training, &products, own, w, &factor, &mut known_leverage));
+            room = factor.into_room();
         }
         Ok(found)
     };
-    folds.for_each_fold(source, &phase, visit, |_, found| {
-        for fold in found {
-            scores.iter_mut().zip(fold).for_each(|(scores, score)| scores.push(score));
+    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
+    let mut keep = |found: Vec<FoldScore>| ascending.iter().zip(found).for_each(|(i, score)| scores[*i].push(score));
+    if folds.are_few() {
+        let n_shares = if source.is_small() { 1 } else { TASKS.div_ceil(n_folds).min(penalties.len()) };
+        let bound = |share: usize| share * penalties.len() / n_shares;
+        let chosen = |share: usize| &ascending[bound(share)..bound(share + 1)];
+        let visit = |training: &Moments<f64>, own: &Moments<f64>, share| of_fold(training, own, chosen(share));
+        for found in folds.for_each_share(source, &phase, n_shares, beside, visit)? {
+            keep(found.concat());
         }
-        Ok(())
-    })?;
+    } else {
+        beside();
+        let visit = |_: usize, training: &Moments<f64>, own: &Moments<f64>| of_fold(training, own, &ascending);
+        folds.for_each_fold(source, &phase, visit, |_, found| {
+            found.into_iter().for_each(&mut keep);
+            Ok(())
+        })?;
+    }
     Ok(scores)
+}
+
+simd::kernel! {
+    /// `<a, b>` in sixteen lanes.
+    fn dot(a: &[f64], b: &[f64]) -> f64 {
+        let mut sums = [0.0; 16];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+        for (a, b) in a.iter().zip(b) {
+            for l in 0..16 {
+                sums[l] += a[l] * b[l];
+            }
+        }
+        for ((a, b), sum) in a_rest.iter().zip(b_rest).zip(&mut sums) {
+            *sum += a * b;
+        }
+        sums.iter().sum()
+    }
 }
 
 /// A fold's error from its moments, with an estimate of the rounding errors.
@@ -80,7 +117,7 @@ fn score(
     let (mut sse, mut size) = (0.0, 0.0);
     for i in 0..p {
         let row = &own.m[i * p + i..(i + 1) * p];
-        let right: f64 = row[1..].iter().zip(&v[i + 1..]).map(|(m, v)| m * v).sum();
+        let right = dot(&row[1..], &v[i + 1..]);
         sse += v[i] * (row[0] * v[i] + 2.0 * right);
         size += v[i] * v[i] * (row[0] / weight + offset[i] * offset[i]);
     }

@@ -9,6 +9,9 @@ use super::{
 };
 use std::ops::Range;
 
+/// Up to so many folds, the others of each are summed anew; above, in O(log) sums.
+const FEW: usize = 8;
+
 /// The moments by folds, as far as they fit in memory: with very many folds only those of batches of folds, and the
 /// folds' own are summed again from the rows when they are needed.
 pub(super) struct FoldMoments<'a, T> {
@@ -37,6 +40,41 @@ impl<'a, T: Real> FoldMoments<'a, T> {
             source.moments(n_batches, |row| Some(batch_of(partition.fold_of(row))), share)?
         };
         Ok(Self { partition, batches, parts })
+    }
+
+    /// `visit(fold, moments of the rows outside the fold, moments of the fold, share)` for all folds and `n_shares` shares of
+    /// the work on each, as tasks of their own, so that few folds keep many threads busy. `beside` is done among them.
+    /// Only for folds that [`are_few`](Self::are_few).
+    pub(super) fn for_each_share<R: Send>(
+        &self,
+        source: &Source<'_>,
+        phase: &Phase<'_>,
+        n_shares: usize,
+        beside: &(dyn Fn() + Sync),
+        visit: impl Fn(&Moments<T>, &Moments<T>, usize) -> Result<R, RidgeError> + Sync,
+    ) -> Result<Vec<Vec<R>>, RidgeError> {
+        let n_folds = self.parts.len();
+        let found = source.run.map(n_folds * n_shares + 1, source.is_small(), |t| {
+            let Some(t) = t.checked_sub(1) else {
+                beside();
+                return Ok(None);
+            };
+            let (fold, share) = (t / n_shares, t % n_shares);
+            let others = self.parts.iter().enumerate().filter(|(i, _)| *i != fold).map(|(_, part)| part);
+            let training = Moments::sum(&others.collect::<Vec<_>>());
+            let found = visit(&training, &self.parts[fold], share)?;
+            if share + 1 == n_shares {
+                phase.step()?;
+            }
+            Ok(Some(found))
+        })?;
+        let mut found = found.into_iter().flatten();
+        Ok((0..n_folds).map(|_| found.by_ref().take(n_shares).collect()).collect())
+    }
+
+    /// Whether the folds are so few, and all in memory, that [`Self::for_each_share`] is for them.
+    pub(super) fn are_few(&self) -> bool {
+        self.batches.len() == 1 && self.parts.len() <= FEW
     }
 
     /// The moments of all rows.

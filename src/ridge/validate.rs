@@ -5,7 +5,7 @@ use super::{
     columns::Columns,
     double_double::{Dd, exponent, scaled},
     dual::{self, standardising},
-    dual_fit,
+    dual_fit, dual_hat,
     error::RidgeError,
     fit::{self, Fit, Totals, in_original_units},
     folds::Partition,
@@ -22,6 +22,7 @@ use super::{
     scores::{self, FoldScores, is_certified},
     training::FoldMoments,
 };
+use std::sync::OnceLock;
 
 /// Chooses the penalty with the lowest mean of the folds' mean squared errors, and fits all rows with it.
 ///
@@ -91,8 +92,14 @@ fn primal(
         }
     };
     let share = (0.3, 0.6);
+    let found = OnceLock::new();
+    let beside = || {
+        found.get_or_init(|| fit::correlation_spectrum(source.rows.n_rows(), objective, &total));
+    };
     let mut scores = match &folds {
-        Some(folds) => primal::double_scores(source, folds, objective, &penalties, partition.n_folds(), share)?,
+        Some(folds) => {
+            primal::double_scores(source, folds, objective, &penalties, partition.n_folds(), share, &beside)?
+        }
         None => hat::scores(source, partition, objective, &total, &penalties, share)?,
     };
     drop(folds);
@@ -108,7 +115,7 @@ fn primal(
     let (cv, best) = table(&penalties, &scores, source)?;
     source.run.report(0.9);
     let weight = totals.double.weight;
-    let fit = fit::fit(source, objective, penalties[best], &mut totals)?;
+    let fit = fit::fit(source, objective, penalties[best], &mut totals, found.into_inner())?;
     Ok(Found { cv, best, fit, weight, constant })
 }
 
@@ -140,12 +147,12 @@ fn dual(
             grid::automatic(objective, weight, scaled(squared, 4 * unit), scaled(trace, 2 * unit))
         }
     };
-    let mut scores = dual::scores(source, &samples, shared.as_deref(), objective, &penalties, partition, (0.3, 0.6))?;
+    let mut scores = dual_scores(source, &samples, shared.as_deref(), objective, &penalties, partition, (0.3, 0.6))?;
     let uncertain: Vec<usize> = (0..penalties.len()).filter(|i| !is_certified(&scores[*i])).collect();
     if !uncertain.is_empty() {
         let chosen: Vec<f64> = uncertain.iter().map(|i| penalties[*i]).collect();
         let doubled = if objective.standardize { None } else { Some(kernel::<Dd>(source, &samples, None)?) };
-        let again = dual::scores(source, &samples, doubled.as_deref(), objective, &chosen, partition, (0.6, 0.9))?;
+        let again = dual_scores(source, &samples, doubled.as_deref(), objective, &chosen, partition, (0.6, 0.9))?;
         uncertain.into_iter().zip(again).for_each(|(i, score)| scores[i] = score);
     }
     let (cv, best) = table(&penalties, &scores, source)?;
@@ -153,6 +160,26 @@ fn dual(
     let weight = samples.weights.iter().fold(Dd::ZERO, |sum, w| sum + Dd::from(*w));
     let fit = dual_fit::fit(source, &samples, shared, objective, penalties[best])?;
     Ok(Found { cv, best, fit, weight, constant })
+}
+
+/// The errors of all penalties and folds: from inverses of the whole system if that is cheaper, and in doubled precision if
+/// they are found for all; else from refits.
+fn dual_scores<T: dual::Solve + dual_hat::Invert>(
+    source: &Source<'_>,
+    samples: &Samples,
+    shared: Option<&[T]>,
+    objective: &Objective,
+    penalties: &[f64],
+    partition: &Partition,
+    share: (f64, f64),
+) -> Result<Vec<FoldScores>, RidgeError> {
+    if let Some(k) = shared
+        && let Some(scores) = dual_hat::scores(source, samples, k, objective, penalties, partition, share)?
+        && (!T::IS_DOUBLED || scores.iter().flatten().all(|score| score.error == 0.0))
+    {
+        return Ok(scores);
+    }
+    dual::scores(source, samples, shared, objective, penalties, partition, share)
 }
 
 /// As [`take_units`] for the dual, where all features must share one unit unless they are standardised.

@@ -8,6 +8,7 @@ mod random;
 mod rank;
 mod steering;
 mod switches;
+mod wide;
 
 use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, cross_validate};
 use std::sync::atomic::AtomicBool;

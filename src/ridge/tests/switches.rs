@@ -17,7 +17,7 @@ use super::{leave_one_out, params, relative, run, run_on};
 use std::sync::atomic::AtomicBool;
 
 /// Row-major (y, x..), standard normal but for a share of the first feature in all others, y = sum of x + noise.
-fn data(n: usize, d: usize, correlation: f64, noise: f64) -> Vec<f64> {
+pub(super) fn data(n: usize, d: usize, correlation: f64, noise: f64) -> Vec<f64> {
     let mut state = 7_u64;
     let mut uniform = move || {
         // SplitMix64.
@@ -58,11 +58,11 @@ pub(super) fn with_source<R>(
     test(&source, &Objective::new(params))
 }
 
-fn mean(scores: &FoldScores) -> f64 {
+pub(super) fn mean(scores: &FoldScores) -> f64 {
     scores.iter().map(|score| score.mse).sum::<f64>() / scores.len() as f64
 }
 
-const PENALTIES: [f64; 4] = [0.0, 1e-4, 0.1, 10.0];
+pub(super) const PENALTIES: [f64; 4] = [0.0, 1e-4, 0.1, 10.0];
 
 /// In doubles from moments; in doubles by the hat matrix; in doubled precision.
 fn three_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldScores>; 3] {
@@ -76,7 +76,7 @@ fn three_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldSco
         let doubled = FoldMoments::<Dd>::new(source, &partition, (0.0, 0.0)).unwrap();
         let n_folds = partition.n_folds();
         [
-            primal::double_scores(source, &folds, objective, &PENALTIES, n_folds, (0.0, 0.0)).unwrap(),
+            primal::double_scores(source, &folds, objective, &PENALTIES, n_folds, (0.0, 0.0), &|| ()).unwrap(),
             hat::scores(source, &partition, objective, &folds.total(), &PENALTIES, (0.0, 0.0)).unwrap(),
             primal::doubled_scores(source, &doubled, objective, &PENALTIES, &partition, (0.0, 0.0)).unwrap(),
         ]
@@ -153,9 +153,13 @@ fn difference(a: &Report, b: &Report) -> f64 {
 #[test]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     // Shapes that are large enough for threads: moments, many folds, dual, doubled precision.
-    for (n, d, n_folds, correlation) in
-        [(6_000, 20, 5, 0.0), (3_000, 40, 3_000, 0.0), (60, 2_000, 5, 0.0), (6_000, 17, 6, 0.999_999_99)]
-    {
+    for (n, d, n_folds, correlation) in [
+        (6_000, 20, 5, 0.0),
+        (3_000, 40, 3_000, 0.0),
+        (60, 2_000, 5, 0.0),
+        (70, 2_000, 70, 0.0),
+        (6_000, 17, 6, 0.999_999_99),
+    ] {
         let values = data(n, d, correlation, 1.0);
         let folds = Folds::Random { n_folds, seed: 9 };
         let reports = [1, 2, 4, 2].map(|threads| run_on(&values, d + 1, params(folds, &PENALTIES), threads).unwrap());
