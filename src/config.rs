@@ -48,10 +48,12 @@ pub struct Config {
     pub pool_size: u32,
     /// How long a request waits for a database connection before it is answered with 503.
     pub pool_timeout: Duration,
-    /// Largest body of `POST /train`.
+    /// Largest body of `POST /train` and `POST /datasets` that is not read as it arrives.
     pub train_limit: ByteUnit,
-    /// Largest body of a prediction.
+    /// Largest body of a prediction that is not read as it arrives, or that is answered with JSON.
     pub predict_limit: ByteUnit,
+    /// Largest CSV body, which is read as it arrives.
+    pub stream_limit: ByteUnit,
     /// Bytes that large bodies hold together while they are read and worked on.
     pub uploads_limit: ByteUnit,
     /// How long a body may go without a byte.
@@ -97,6 +99,8 @@ const MOST_RETENTION: u64 = 100 * 366 * 86_400;
 const LEAST_WORKER_MEMORY: ByteUnit = ByteUnit::Mebibyte(64);
 /// Bodies are held in memory, a few times over.
 const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
+/// Bodies that are read as they arrive end on the disk.
+const LARGEST_STREAM: ByteUnit = ByteUnit::Tebibyte(16);
 /// What large bodies hold together where nobody says otherwise, if no single one may be larger.
 const UPLOADS: ByteUnit = ByteUnit::Gibibyte(1);
 
@@ -179,15 +183,13 @@ impl Config {
         let log_level = keys.log_level.parse().with_context(|| {
             format!("log_level must be off, error, warn, info, debug or trace, but is {:?}", keys.log_level)
         })?;
-        let limit = |name| {
+        let limit = |name, largest| {
             let limit = keys.limits.get(name).with_context(|| format!("limits.{name} is missing"))?;
-            ensure!(
-                limit > 0 && limit <= LARGEST_LIMIT,
-                "limits.{name} must be 1 byte to {LARGEST_LIMIT}, but is {limit}"
-            );
+            ensure!(limit > 0 && limit <= largest, "limits.{name} must be 1 byte to {largest}, but is {limit}");
             Ok(limit)
         };
-        let (train_limit, predict_limit) = (limit("train")?, limit("predict")?);
+        let (train_limit, predict_limit) = (limit("train", LARGEST_LIMIT)?, limit("predict", LARGEST_LIMIT)?);
+        let stream_limit = limit("stream", LARGEST_STREAM)?;
         let largest = train_limit.max(predict_limit);
         let uploads_limit = keys.limits.get("uploads").unwrap_or(UPLOADS.max(largest));
         ensure!(
@@ -208,6 +210,7 @@ impl Config {
             pool_timeout: Duration::from_secs(keys.pool_timeout_seconds),
             train_limit,
             predict_limit,
+            stream_limit,
             uploads_limit,
             body_stall: Duration::from_secs(keys.body_stall_seconds),
             body_rate: keys.body_rate,
@@ -223,7 +226,10 @@ impl Config {
 
 /// What holds where nobody says otherwise.
 fn defaults() -> Figment {
-    let limits = Limits::new().limit("train", ByteUnit::Mebibyte(512)).limit("predict", ByteUnit::Mebibyte(256));
+    let limits = Limits::new()
+        .limit("train", ByteUnit::Mebibyte(512))
+        .limit("predict", ByteUnit::Mebibyte(256))
+        .limit("stream", ByteUnit::Gibibyte(16));
     Figment::from(RocketConfig::default())
         .merge(Serialized::default("workers", 1))
         .merge(Serialized::default("training_threads", 0))

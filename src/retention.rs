@@ -1,4 +1,5 @@
-//! Drops the rows of datasets that no job has needed for the configured time. The models that were trained on them stay.
+//! Drops the rows of datasets that no job has needed for the configured time. The models that were trained on them stay. And
+//! drops what is stored of uploads that have been abandoned: the process that received them has ended.
 //!
 //! Every service does it in the background, and several on one database do not get in each other's way. The database's clock
 //! decides.
@@ -16,6 +17,21 @@ const PERIOD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const LOOKS: u32 = 600;
 /// Datasets that are dropped in one transaction, so that none lasts long.
 const BATCH: i64 = 20;
+
+/// How often uploads are looked for that have been abandoned.
+const UPLOADS_PERIOD: Duration = Duration::from_secs(60);
+
+/// Drops, now and then, what is stored of abandoned uploads; for ever.
+pub async fn drop_abandoned_uploads(pool: Pool) {
+    loop {
+        match pool.run(|conn| Ok(datasets::drop_abandoned(conn)?)).await {
+            Ok(0) => {}
+            Ok(n) => log::info!("dropped {n} uploads that had been abandoned"),
+            Err(error) => log::warn!("abandoned uploads could not be dropped: {:#}", anyhow::Error::from(error)),
+        }
+        sleep(UPLOADS_PERIOD).await;
+    }
+}
 
 /// Drops, now and then, the datasets whose jobs have all ended `age` ago or before; for ever.
 pub async fn run(pool: Pool, age: Duration) {

@@ -9,6 +9,7 @@ use diesel::pg::PgConnection;
 use rocket::fairing::AdHoc;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, Pool, keys};
@@ -162,11 +163,10 @@ async fn launch(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<()> 
             *started.lock().await = Some(Supervisor::start(&program, n_workers));
         })
     }));
-    let retention = retention.map(|age| tokio::spawn(retention::run(shared, age)));
+    let mut sweepers = vec![tokio::spawn(retention::drop_abandoned_uploads(shared.clone()))];
+    sweepers.extend(retention.map(|age| tokio::spawn(retention::run(shared, age))));
     let launched = rocket.launch().await;
-    if let Some(retention) = retention {
-        retention.abort();
-    }
+    sweepers.iter().for_each(JoinHandle::abort);
     if let Some(workers) = workers.lock().await.take() {
         workers.stop().await;
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::ridge::{self, Control, Folds, Matrix, RidgeError, Rows, RowsError};
 use crate::table::{Table, shown};
 use messages::{describe, explain};
-pub use stored::StoredRows;
+pub use stored::{HeldRows, StoredRows, rows_per_chunk};
 
 /// What a client asked for, defaults filled in: the `params` of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -164,48 +164,50 @@ pub enum CheckError {
     Rows(#[source] RowsError),
 }
 
-/// Checks at the door all that can be known to be wrong before training: parameters against rows that have just been read.
-/// `line_of` tells a row's line in the CSV for the message.
+/// Checks at the door what can be known to be wrong when no more than the names of the columns are known. Returns which column
+/// holds the rows' weights, if there is one.
 ///
 /// # Errors
-/// A sentence for the client that names the field, or the line and column.
-pub fn check(params: &Params, table: &Table, line_of: impl Fn(usize) -> Option<usize>) -> Result<(), CheckError> {
-    let place = |row| line_of(row).map_or_else(|| format!("row {}", row + 1), |line| format!("line {line}"));
-    let rows = matrix(table).map_err(|error| refuse(&error, params, table.columns(), place))?;
-    check_rows(params, table.columns(), &rows, place)
+/// A sentence for the client that names the field.
+pub fn check_columns(params: &Params, columns: &[String]) -> Result<Option<usize>, CheckError> {
+    let explained = |error| refuse(&error, params, columns, |row| format!("row {}", row + 1));
+    let engine = engine_params(params, columns).map_err(CheckError::Refused)?;
+    if let Folds::Random { n_folds, .. } = engine.folds {
+        check_scores(params, n_folds)?;
+    }
+    let weight = engine.weight;
+    engine.check(usize::MAX, columns.len()).map_err(explained)?;
+    Ok(weight)
 }
 
-/// The same for rows that are stored: of those, the cells are known to be numbers, and are read only where more of them must
-/// be known.
+/// Checks at the door all that can be known to be wrong before training: parameters against rows whose cells are known to be
+/// numbers, and which are read only where more of them must be known.
 ///
 /// # Errors
 /// See [`CheckError`]. Rows are named by their number, from 1 below the header.
-pub fn check_stored(params: &Params, columns: &[String], rows: &StoredRows<'_>) -> Result<(), CheckError> {
-    check_rows(params, columns, rows, |row| format!("row {}", row + 1))
-}
-
-fn check_rows(
-    params: &Params,
-    columns: &[String],
-    rows: &dyn Rows,
-    place: impl Fn(usize) -> String,
-) -> Result<(), CheckError> {
-    let explained = |error| refuse(&error, params, columns, &place);
+pub fn check_rows(params: &Params, columns: &[String], rows: &dyn Rows) -> Result<(), CheckError> {
+    let explained = |error| refuse(&error, params, columns, |row| format!("row {}", row + 1));
     let engine = engine_params(params, columns).map_err(CheckError::Refused)?;
     let n_folds = match engine.folds {
         Folds::Random { n_folds, .. } => n_folds,
         Folds::Column(column) => distinct_values(rows, column).map_err(CheckError::Rows)?,
     };
+    check_scores(params, n_folds)?;
+    let reads_cells = engine.weight.is_some() || matches!(engine.folds, Folds::Column(_));
+    let engine = engine.check(rows.n_rows(), rows.n_columns()).map_err(explained)?;
+    // Without weights and a fold column, every table of numbers that has this shape will do.
+    if reads_cells { engine.check_rows(rows).map_err(explained) } else { Ok(()) }
+}
+
+/// That no more scores come of it than a model can keep.
+fn check_scores(params: &Params, n_folds: usize) -> Result<(), CheckError> {
     let n_penalties = params.l2_coef.as_ref().map_or(0, Vec::len);
     if n_folds.saturating_mul(n_penalties) > MOST_SCORES {
         return Err(CheckError::Refused(format!(
             "l2_coef: {n_folds} folds times {n_penalties} penalties are more than the {MOST_SCORES} errors that can be kept"
         )));
     }
-    let reads_cells = engine.weight.is_some() || matches!(engine.folds, Folds::Column(_));
-    let engine = engine.check(rows.n_rows(), rows.n_columns()).map_err(explained)?;
-    // Without weights and a fold column, every table of numbers that has this shape will do.
-    if reads_cells { engine.check_rows(rows).map_err(explained) } else { Ok(()) }
+    Ok(())
 }
 
 /// What the engine says is wrong, in the client's terms.

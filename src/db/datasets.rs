@@ -1,5 +1,8 @@
 //! Datasets: the rows that clients post, stored once and never changed.
 
+mod arrival;
+mod chunks;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,11 +13,11 @@ use diesel::sql_types::{Array, BigInt, Double, Integer};
 use diesel_json::Json;
 
 use super::models::Status;
-use super::schema::{dataset_chunks, datasets, models};
-use crate::table::{ColumnStatistics, Statistics, Table};
+use super::schema::{datasets, models};
+use crate::table::{ColumnStatistics, Statistics};
+pub use arrival::{NewRows, Upload, begin, drop_abandoned, forget, insert, insert_chunk, renew};
+pub use chunks::{chunk, chunk_sizes, load};
 
-/// Bytes of cells in one chunk, about: a chunk holds whole rows, and at least one.
-const CHUNK_BYTES: usize = 4 << 20;
 /// Most models that a dataset lists as its users.
 const MOST_USERS: i64 = 100;
 
@@ -83,38 +86,6 @@ pub struct Users {
     pub newest: Vec<i32>,
 }
 
-/// A dataset on its way into the database.
-#[derive(Debug)]
-pub struct Upload {
-    /// The rows.
-    pub table: Table,
-    /// What its columns are like.
-    pub statistics: Statistics,
-    /// What the client calls it.
-    pub name: Option<String>,
-    /// Whether it stays without a model that uses it.
-    pub is_standalone: bool,
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = datasets)]
-struct NewDataset<'a> {
-    owner: Option<i32>,
-    name: Option<&'a str>,
-    is_standalone: bool,
-    column_names: Json<&'a [String]>,
-    n_rows: i64,
-    statistics: Json<&'a [ColumnStatistics]>,
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = dataset_chunks)]
-struct NewChunk<'a> {
-    dataset_id: i32,
-    position: i32,
-    cells: &'a [u8],
-}
-
 /// What came of the wish to delete a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
@@ -124,91 +95,10 @@ pub enum Deletion {
     NeededBy(i32),
 }
 
-/// Stores a dataset of `owner` and returns its id. Call it in a transaction: a dataset without its rows must not be seen.
-///
-/// # Errors
-/// Those of the database.
-pub fn insert(conn: &mut PgConnection, owner: Option<i32>, upload: &Upload) -> QueryResult<i32> {
-    let table = &upload.table;
-    let new = NewDataset {
-        owner,
-        name: upload.name.as_deref(),
-        is_standalone: upload.is_standalone,
-        column_names: Json(table.columns()),
-        n_rows: table.n_rows() as i64,
-        statistics: Json(upload.statistics.columns()),
-    };
-    let dataset_id = diesel::insert_into(datasets::table).values(&new).returning(datasets::id).get_result(conn)?;
-    let cells_per_chunk = (CHUNK_BYTES / 8 / table.n_columns()).max(1) * table.n_columns();
-    for (position, chunk) in (0..).zip(table.cells().chunks(cells_per_chunk)) {
-        let cells: Vec<u8> = chunk.iter().flat_map(|cell| cell.to_le_bytes()).collect();
-        let new = NewChunk { dataset_id, position, cells: &cells };
-        diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
-    }
-    Ok(dataset_id)
-}
-
-/// Reads a dataset as it was stored, to the last bit.
-///
-/// # Errors
-/// Those of the database; [`diesel::result::Error::DeserializationError`] when the stored cells do not fill whole rows.
-pub fn load(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Table> {
-    let (columns, n_rows) = datasets::table
-        .find(dataset_id)
-        .select((datasets::column_names, datasets::n_rows))
-        .get_result::<(Json<Vec<String>>, i64)>(conn)?;
-    let mut cells = Vec::with_capacity(n_rows as usize * columns.len());
-    let chunks = dataset_chunks::table
-        .filter(dataset_chunks::dataset_id.eq(dataset_id))
-        .order(dataset_chunks::position)
-        .select(dataset_chunks::cells)
-        .load_iter::<Vec<u8>, diesel::pg::PgRowByRowLoadingMode>(conn)?;
-    for chunk in chunks {
-        cells.extend(doubles(&chunk?));
-    }
-    Table::new(columns.0, cells).filter(|table| table.n_rows() as i64 == n_rows).ok_or_else(|| {
-        diesel::result::Error::DeserializationError("the chunks of a dataset do not fill its rows".into())
-    })
-}
-
-/// The cells of a chunk.
-fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
-    // A CHECK of the table keeps the second part empty.
-    let (doubles, _) = bytes.as_chunks::<8>();
-    doubles.iter().copied().map(f64::from_le_bytes)
-}
-
-/// How many cells each chunk of a dataset holds, in order.
-///
-/// # Errors
-/// Those of the database.
-pub fn chunk_sizes(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Vec<usize>> {
-    let bytes = dataset_chunks::table
-        .filter(dataset_chunks::dataset_id.eq(dataset_id))
-        .order(dataset_chunks::position)
-        .select(octet_length(dataset_chunks::cells))
-        .load::<i32>(conn)?;
-    Ok(bytes.into_iter().map(|bytes| bytes as usize / 8).collect())
-}
-
-diesel::define_sql_function! {
-    /// The number of bytes.
-    fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
-}
-
-/// The cells of one chunk of a dataset, whole rows, row-major.
-///
-/// # Errors
-/// [`diesel::result::Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
-pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
-    let chunk = dataset_chunks::table.find((dataset_id, position)).select(dataset_chunks::cells);
-    Ok(doubles(&chunk.get_result::<Vec<u8>>(conn)?).collect())
-}
-
-/// The dataset `id`, if it belongs to `owner`.
+/// The dataset `id`, if it belongs to `owner` and is complete.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn owned_by(owner: Option<i32>, id: i32) -> _ {
-    datasets::id.eq(id).and(datasets::owner.is_not_distinct_from(owner))
+    datasets::id.eq(id).and(datasets::owner.is_not_distinct_from(owner)).and(datasets::arriving_until.is_null())
 }
 
 /// Finds a dataset of `owner` by its id. One that is older than the statistics is described now, once.
@@ -263,7 +153,8 @@ pub struct Filter {
 /// # Errors
 /// Those of the database.
 pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<Vec<Summary>> {
-    let mut query = Summary::query().order(datasets::id.desc()).limit(most).into_boxed();
+    let complete = Summary::query().filter(datasets::arriving_until.is_null());
+    let mut query = complete.order(datasets::id.desc()).limit(most).into_boxed();
     // Not the comparison of `owned_by`, which no index serves.
     query = match filter.owner {
         Some(owner) => query.filter(datasets::owner.eq(owner)),

@@ -31,6 +31,7 @@ diesel::table! {
         statistics -> Nullable<Jsonb>,
         idempotency_key -> Nullable<Text>,
         request_digest -> Nullable<Bytea>,
+        arriving_until -> Nullable<Timestamptz>,
     }
 }
 

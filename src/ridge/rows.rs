@@ -45,8 +45,13 @@ impl<'a> Matrix<'a> {
         if n_columns == 0 || !values.len().is_multiple_of(n_columns) {
             return Err(RidgeError::UnevenRows { n_values: values.len(), n_columns });
         }
-        let rows_per_block = (Self::BLOCK_VALUES / n_columns).clamp(16, 16_384);
-        Ok(Self { values, n_columns, rows_per_block })
+        Ok(Self { values, n_columns, rows_per_block: Self::rows_per_block(n_columns) })
+    }
+
+    /// How many of its rows make a block, for so many columns. Another source that parts its rows likewise gets the same bits.
+    #[must_use]
+    pub fn rows_per_block(n_columns: usize) -> usize {
+        (Self::BLOCK_VALUES / n_columns).clamp(16, 16_384)
     }
 
     fn rows_of_block(&self, block: usize) -> Range<usize> {

@@ -1,11 +1,12 @@
 //! CSV text split into cells: RFC 4180 with what people's files need beyond it.
 //!
 //! Lines end in LF or CRLF, blank lines are skipped, blanks around a cell are ignored whether the cell is quoted or not
-//! (which is why a general CSV library does not serve here), and a leading byte order mark is dropped.
+//! (which is why a general CSV library does not serve here).
 
 use std::borrow::Cow;
 
 use super::error::CsvError;
+use super::pieces::is_blank;
 
 /// Walks over the records of a CSV text.
 #[derive(Debug, Clone)]
@@ -17,8 +18,19 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text: text.strip_prefix('\u{feff}').unwrap_or(text), position: 0, line: 1 }
+    /// Those of a text that begins on line `line`; a byte order mark has been dropped.
+    pub(super) fn new(text: &'a str, line: usize) -> Self {
+        Self { text, position: 0, line }
+    }
+
+    /// How far the records have been read.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The line that this is on.
+    pub(super) fn line(&self) -> usize {
+        self.line
     }
 
     /// Reads the next record into `cells` and returns the line that it starts on; `None` at the end.
@@ -125,10 +137,6 @@ impl<'a> Records<'a> {
         self.position = (self.position + 1).min(self.text.len());
         ended
     }
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r')
 }
 
 fn is_blank_char(c: char) -> bool {

@@ -1,129 +1,56 @@
-//! CSV to numbers.
-
-use std::borrow::Cow;
-use std::collections::HashMap;
+//! A whole CSV to a table, and what a cell says.
 
 use super::Table;
-use super::cells::Records;
-use super::error::{CsvError, shown};
-
-/// Most columns of a CSV.
-pub(super) const MOST_COLUMNS: usize = 100_000;
-/// Most bytes of all column names: what a jsonb value holds, with room to spare.
-pub(super) const LONGEST_HEADER: usize = 16 << 20;
+use super::error::CsvError;
+use super::error::shown;
+use super::pieces::{Piece, Pieces};
+use super::reader::{Header, ReadError, Reader};
 
 /// Reads a table of numbers: every cell of every column must be one.
 ///
 /// # Errors
 /// The first thing that is wrong, and where.
-pub fn read(text: &str) -> Result<Table, CsvError> {
-    let mut records = Records::new(text);
-    let (line, header) = read_header(&mut records)?;
-    let mut seen = HashMap::new();
-    for (column, name) in header.iter().enumerate() {
-        if name.is_empty() {
-            return Err(CsvError::UnnamedColumn { line, column });
-        }
-        if name.contains('\0') {
-            return Err(CsvError::NulInName { line, column });
-        }
-        if let Some(first) = seen.insert(name.as_ref(), column) {
-            return Err(CsvError::DuplicateColumn { line, name: name.to_string(), first, second: column });
-        }
-    }
-    let wanted: Vec<usize> = (0..header.len()).collect();
-    let cells = numbers(&mut records, &header, &wanted, text.len())?;
-    let columns = header.iter().map(ToString::to_string).collect();
-    Table::new(columns, cells).ok_or(CsvError::Empty)
+pub fn read(text: &str) -> Result<Table, ReadError> {
+    let (header, cells) = read_with(text, Reader::of_all)?;
+    Ok(Table::new(header.names().to_vec(), cells).ok_or(CsvError::Empty)?)
 }
 
-/// Reads the columns `names`, in that order, as a row-major matrix of shape `(rows, names.len())`.
-///
-/// Other columns may hold anything.
-///
-/// # Errors
-/// The first thing that is wrong, and where.
-pub fn read_columns(text: &str, names: &[String]) -> Result<Vec<f64>, CsvError> {
-    let mut records = Records::new(text);
-    let (line, header) = read_header(&mut records)?;
-    let mut positions: HashMap<&str, usize> = HashMap::new();
-    let mut duplicates: HashMap<&str, (usize, usize)> = HashMap::new();
-    for (column, name) in header.iter().enumerate() {
-        if let Some(&first) = positions.get(name.as_ref()) {
-            duplicates.entry(name).or_insert((first, column));
-        } else {
-            positions.insert(name, column);
-        }
-    }
-    let mut wanted = Vec::with_capacity(names.len());
-    let mut missing = Vec::new();
-    for name in names {
-        if let Some(&(first, second)) = duplicates.get(name.as_str()) {
-            return Err(CsvError::DuplicateColumn { line, name: name.clone(), first, second });
-        }
-        match positions.get(name.as_str()) {
-            Some(&column) => wanted.push(column),
-            None => missing.push(name.clone()),
-        }
-    }
-    if !missing.is_empty() {
-        return Err(CsvError::MissingColumns { names: missing });
-    }
-    numbers(&mut records, &header, &wanted, text.len())
-}
-
-/// Reads the header and the line that it is on.
-fn read_header<'a>(records: &mut Records<'a>) -> Result<(usize, Vec<Cow<'a, str>>), CsvError> {
-    let mut names = Vec::new();
-    let line = records.next(MOST_COLUMNS, &mut names)?.ok_or(CsvError::Empty)?;
-    if names.len() > MOST_COLUMNS {
-        return Err(CsvError::TooManyColumns);
-    }
-    if names.iter().map(|name| name.len()).sum::<usize>() > LONGEST_HEADER {
-        return Err(CsvError::HeaderTooLong);
-    }
-    Ok((line, names))
-}
-
-/// The line of the CSV on which row `row` (from 0) begins, for messages about rows that were read before.
-pub fn line_of_row(text: &str, row: usize) -> Option<usize> {
-    let mut records = Records::new(text);
+/// Reads what `choose` chooses when it has seen the header.
+fn read_with(
+    text: &str,
+    choose: impl Fn(&Header) -> Result<Reader, CsvError>,
+) -> Result<(Header, Vec<f64>), ReadError> {
+    let mut pieces = Pieces::default();
+    let mut found: Option<(Header, Reader)> = None;
     let mut cells = Vec::new();
-    for _ in 0..=row {
-        records.next(usize::MAX, &mut cells).ok()??;
+    let mut take = |mut piece: Piece| {
+        if found.is_none()
+            && let Some(header) = Header::take(&mut piece)?
+        {
+            let reader = choose(&header)?;
+            found = Some((header, reader));
+        }
+        if let Some((_, reader)) = &found {
+            cells.extend(reader.read(&piece)?);
+        }
+        Ok::<_, ReadError>(())
+    };
+    for chunk in text.as_bytes().chunks(CHUNK) {
+        pieces.push(chunk);
+        while let Some(piece) = pieces.next_piece()? {
+            take(piece)?;
+        }
     }
-    records.next(usize::MAX, &mut cells).ok()?
+    pieces.last().map_or(Ok(()), take)?;
+    cells.shrink_to_fit();
+    Ok((found.ok_or(CsvError::Empty)?.0, cells))
 }
 
-/// Reads the rest of the records: of each, the columns `wanted`.
-fn numbers<'a>(
-    records: &mut Records<'a>,
-    header: &[Cow<'a, str>],
-    wanted: &[usize],
-    size: usize,
-) -> Result<Vec<f64>, CsvError> {
-    // Twelve characters a number is an ordinary file's density; the vector grows where it is higher.
-    let mut values = Vec::with_capacity(size / 12 * wanted.len() / header.len());
-    let mut cells = Vec::with_capacity(header.len());
-    let expected = header.len();
-    while let Some(line) = records.next(expected, &mut cells)? {
-        if cells.len() > expected {
-            return Err(CsvError::ExtraCells { line, expected });
-        }
-        if let Some(next) = header.get(cells.len()) {
-            return Err(CsvError::MissingCells { line, expected, found: cells.len(), next: next.to_string() });
-        }
-        for &column in wanted {
-            let bad = |reason| CsvError::BadCell { line, column: header[column].to_string(), reason };
-            values.push(number(&cells[column]).map_err(bad)?);
-        }
-    }
-    values.shrink_to_fit();
-    Ok(values)
-}
+/// Bytes that are copied at once.
+const CHUNK: usize = 1 << 20;
 
 /// The finite number that a cell holds, or what is wrong with it.
-fn number(cell: &str) -> Result<f64, String> {
+pub(super) fn number(cell: &str) -> Result<f64, String> {
     match cell.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(value),
         // "inf" and "NaN" parse too; digits that end in an infinity are a number that is too large.
@@ -139,6 +66,10 @@ fn number(cell: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read_columns(text: &str, names: &[String]) -> Result<Vec<f64>, ReadError> {
+        Ok(read_with(text, |header| Reader::of(header, names))?.1)
+    }
 
     fn table(text: &str) -> (Vec<String>, Vec<f64>) {
         let table = read(text).unwrap();
@@ -235,7 +166,10 @@ mod tests {
 
     #[test]
     fn a_row_is_found_again_by_its_line() {
-        let text = "\"a\nb\"\n\n1\n2\n\n3";
-        assert_eq!([0, 1, 2, 3].map(|row| line_of_row(text, row)), [Some(4), Some(5), Some(7), None]);
+        let mut pieces = Pieces::default();
+        pieces.push(b"\"a\nb\"\n\n1\n2\n\n3");
+        let mut piece = pieces.last().unwrap();
+        Header::take(&mut piece).unwrap().unwrap();
+        assert_eq!([0, 1, 2, 3].map(|row| piece.line_of_row(row)), [Some(4), Some(5), Some(7), None]);
     }
 }

@@ -1,6 +1,7 @@
 //! What is wrong with a CSV, and where.
 
-use super::csv::{LONGEST_HEADER, MOST_COLUMNS};
+use super::pieces::LONGEST_RECORD;
+use super::reader::{LONGEST_HEADER, MOST_COLUMNS};
 
 /// Why a CSV is refused. Lines count from 1 at the header, columns from 0; `Display` counts columns from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +98,13 @@ pub enum CsvError {
         /// The header's number of columns.
         expected: usize,
     },
-    /// A cell does not hold a finite number.
+    /// A row is longer than is held at once: more likely than not a quote in it is never closed.
+    #[error("line {line}: the row that begins here is longer than {LONGEST_RECORD} bytes")]
+    RecordTooLong {
+        /// The line on which it begins.
+        line: usize,
+    },
+    /// A cell does not hold what it should.
     #[error("line {line}, column {}: {reason}", shown(column))]
     BadCell {
         /// The row's line.

@@ -3,12 +3,18 @@
 mod cells;
 mod csv;
 mod error;
+mod pieces;
+mod reader;
 mod statistics;
+mod writer;
 
-pub use csv::{line_of_row, read, read_columns};
+pub use csv::read;
 pub use error::CsvError;
 pub(crate) use error::shown;
+pub use pieces::{Piece, Pieces};
+pub use reader::{Header, ReadError, Reader};
 pub use statistics::{ColumnStatistics, Statistics};
+pub use writer::{print_header, print_rows};
 
 /// Named columns of finite numbers, row after row.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 //! Request bodies: their type, their encoding, their size and pace, and their text.
 
+mod csv;
 mod form;
 mod json;
 mod stream;
@@ -15,6 +16,7 @@ use super::connections::has_been_given_up;
 use super::error::ApiError;
 use crate::config::Config;
 use crate::table;
+pub(super) use csv::{Cores, Csv, Reading, refused};
 pub(super) use form::Form;
 pub(super) use json::{from_json, json_error};
 pub(super) use stream::BodyStream;
@@ -25,21 +27,13 @@ pub(super) use uploads::{Room, Uploads, release};
 /// Memory that is asked for before the first byte, at most.
 const FIRST_ROOM: u64 = 1 << 20;
 
-/// The text of a body, by the type that its header names.
-#[derive(Debug)]
-pub(super) enum Body {
-    /// `application/json`.
+/// A body by the type that its header names.
+#[expect(clippy::large_enum_variant, reason = "there is one for a request")]
+pub(super) enum Body<'r> {
+    /// The text of `application/json`.
     Json(String),
-    /// `text/csv`.
-    Csv(String),
-}
-
-impl Body {
-    /// Its size, decoded.
-    pub(super) fn n_bytes(&self) -> usize {
-        let (Self::Json(text) | Self::Csv(text)) = self;
-        text.len()
-    }
+    /// `text/csv`, not read yet.
+    Csv(Csv<'r>),
 }
 
 /// The types of bodies that are taken.
@@ -82,20 +76,24 @@ impl<'r> FromData<'r> for RequestBody<'r> {
 }
 
 impl<'r> RequestBody<'r> {
-    /// Reads the whole body as text.
+    /// Reads a JSON body of at most `limit` bytes as text; a CSV of at most `csv_limit` bytes is left to be read as it arrives.
     ///
     /// # Errors
-    /// Those of [`Self::stream`] and [`BodyStream::next`]; 503 when large bodies take too much memory already; 400 when it is
-    /// not UTF-8.
-    pub(super) async fn read(self, limit: ByteUnit, config: &Config) -> Result<Body, ApiError> {
+    /// 415 when it is neither, or encoded in an unknown way; 413 when it is announced to exceed its limit; those of
+    /// [`BodyStream::next`]; 503 when large bodies take too much memory already; 400 when it is not UTF-8.
+    pub(super) async fn read(
+        self,
+        limit: ByteUnit,
+        csv_limit: ByteUnit,
+        config: &Config,
+    ) -> Result<Body<'r>, ApiError> {
         let (held, length) = (self.held, self.length);
-        let (format, stream) = self.stream(limit, config).await?;
-        let bytes = collect(stream, held, length).await?;
-        let text = to_text(bytes, "the body")?;
-        Ok(match format {
-            Format::Json => Body::Json(text),
-            Format::Csv => Body::Csv(text),
-        })
+        let format = self.format();
+        let limit = if let Ok(Format::Csv) = format { csv_limit } else { limit };
+        match self.open(limit, config, format).await? {
+            (Format::Json, stream) => Ok(Body::Json(to_text(collect(stream, held, length).await?, "the body")?)),
+            (Format::Csv, stream) => Ok(Body::Csv(Csv::of_body(stream, held, length))),
+        }
     }
 
     /// Reads the whole body as it is: JSON, or JSON with bytes behind it, or of a type that the client does not name.
@@ -116,15 +114,6 @@ impl<'r> RequestBody<'r> {
         let (held, length) = (self.held, self.length);
         let ((), stream) = self.open(limit, config, checked).await?;
         collect(stream, held, length).await
-    }
-
-    /// The format of the body, and its bytes as they arrive: for whoever need not hold all of it.
-    ///
-    /// # Errors
-    /// 415 when it is neither JSON nor CSV, or encoded in an unknown way; 413 when it is announced to exceed `limit`.
-    pub(super) async fn stream(self, limit: ByteUnit, config: &Config) -> Result<(Format, BodyStream<'r>), ApiError> {
-        let format = self.format();
-        self.open(limit, config, format).await
     }
 
     /// The bytes as they arrive, after a look at all that is to be known before the first one.

@@ -10,6 +10,7 @@ mod sockets;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rocket::fairing::{Fairing, Info, Kind};
+use rocket::request::{FromRequest, Outcome};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 
 use crate::config::Config;
@@ -50,6 +52,34 @@ pub(super) fn has_been_given_up(request: &Request<'_>) -> bool {
     let peers = request.rocket().state::<Arc<Peers>>();
     let (Some(peers), Some(peer)) = (peers, request.remote()) else { return false };
     peers.lock().get(&peer).is_some_and(|peer| peer.given_up)
+}
+
+/// The connection of a request, for a reply that turns out to be wrong half-way: only a connection that breaks off tells the
+/// client so. As a request guard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lifeline {
+    peer: Option<SocketAddr>,
+    port: u16,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Lifeline {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(Self { peer: request.remote(), port: request.rocket().config().port })
+    }
+}
+
+impl Lifeline {
+    /// Breaks the connection off.
+    pub(super) fn cut(self) {
+        let cut = |socket: Socket| if Some(socket.peer) == self.peer { socket.shut(Shutdown::Both) } else { Ok(()) };
+        let found = Sockets::new(self.port).connections();
+        if let Err(error) = found.and_then(|sockets| sockets.into_iter().try_for_each(cut)) {
+            log::error!("a connection cannot be broken off: {error}");
+        }
+    }
 }
 
 #[rocket::async_trait]

@@ -1,9 +1,11 @@
 //! Datasets: posted once, for any number of trainings.
 
+mod download;
+
 use diesel::pg::PgConnection;
 use diesel::{Connection, QueryResult};
-use rocket::http::Status;
 use rocket::http::uri::Origin;
+use rocket::http::{Accept, Status};
 use rocket::response::content::RawJson;
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
@@ -12,19 +14,24 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
-use super::body::{self, Body, Form, RequestBody};
+use super::body::{self, Body, Cores, Csv, Form, RequestBody};
+use super::connections::Lifeline;
 use super::error::{self, ApiError};
-use super::idempotency::{self, IdempotencyKey, REPLAYED, accept, find_earlier};
+use super::idempotency::{self, Asked, IdempotencyKey, REPLAYED, accept};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::time;
 use super::page::{Page, wrong};
+use super::predict::prefers_csv;
 use super::train::check_name;
+use super::upload::{self, Uploaded};
 use crate::config::Config;
 use crate::db::Pool;
 use crate::db::datasets::{self, Dataset, Deletion, Filter, Summary, Upload, Users};
 use crate::db::idempotency::{Keyed, Made, find_or_reserve, note_dataset};
-use crate::table::{self, ColumnStatistics, shown};
+use crate::table::{ColumnStatistics, shown};
+
+use download::Download;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -143,6 +150,7 @@ impl<'r> Responder<'r, 'static> for Created {
     )
 )]
 #[post("/datasets", data = "<body>")]
+#[expect(clippy::too_many_arguments, reason = "a handler takes what its reply depends on")]
 async fn create_dataset(
     uploader: Uploader,
     key: IdempotencyKey,
@@ -151,39 +159,61 @@ async fn create_dataset(
     config: &State<Config>,
     pool: &State<Pool>,
     metrics: &State<Metrics>,
+    cores: &State<Cores>,
 ) -> Result<Created, ApiError> {
     let (caller, body) = uploader.admit(body).await?;
     let (key, body) = key.admit(body).await?;
-    let (n_bytes, request) = if body.is_form() {
+    let (request, csv) = read(body, uri, config).await?;
+    let asked = match check_name(request.name.as_deref()) {
+        Ok(()) => key.map(|key| Asked::new(key, &request)).transpose(),
+        Err(error) => Err(error),
+    };
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(error) => return Err(csv.refuse(error).await),
+    };
+    let csv = csv.with_digest(asked.is_some());
+    let uploaded = upload::receive(csv, cores, pool, caller.owner(), |_| Ok(None)).await?;
+    let Uploaded { upload, n_bytes, digest, trace } = uploaded;
+    if upload.n_rows == 0 {
+        return Err(ApiError::invalid("data: the CSV has no rows below its header"));
+    }
+    let upload = Upload { name: request.name, is_standalone: true, ..upload };
+    let keyed = asked.zip(digest).map(|(asked, digest)| asked.with_csv(&digest));
+    let n_rows = upload.n_rows;
+    let (dataset_id, is_replay) = trace.settle(store(pool, caller, upload, keyed).await).await?;
+    if !is_replay {
+        metrics.received(Purpose::Training, n_bytes, n_rows);
+    }
+    Ok(Created { dataset_id, is_replay, document: document(pool, caller, dataset_id).await? })
+}
+
+/// What a request asks for, and its CSV.
+async fn read<'r>(
+    body: RequestBody<'r>,
+    uri: &Origin<'_>,
+    config: &Config,
+) -> Result<(CreateDatasetRequest, Csv<'r>), ApiError> {
+    let mut request = if body.is_form() {
         let form = body.read_form(config.train_limit, config).await?;
         no_query(uri, "a form")?;
-        (form.csv.as_ref().map_or(0, String::len), form_request(form)?)
+        form_request(form)?
     } else {
-        let body = body.read(config.train_limit, config).await?;
-        let name = if let Body::Csv(_) = body { query_name(uri)? } else { None };
-        if let Body::Json(_) = body {
-            no_query(uri, "a JSON body")?;
-        }
-        (body.n_bytes(), super::on_blocking_thread(move || body_request(body, name)).await?)
-    };
-    let keyed = move || {
-        let keyed = key.map(|key| idempotency::keyed(key, &request, Some(&request.data))).transpose()?;
-        Ok((request, keyed))
-    };
-    let (request, keyed) = super::on_blocking_thread(keyed).await?;
-    let (dataset_id, is_replay) = match find_earlier(pool, Made::Dataset, caller, keyed.as_ref()).await? {
-        Some(id) => (id, true),
-        None => {
-            let upload = super::on_blocking_thread(move || read_upload(request)).await?;
-            let n_rows = upload.table.n_rows();
-            let (id, is_replay) = store(pool, caller, upload, keyed).await?;
-            if !is_replay {
-                metrics.received(Purpose::Training, n_bytes, n_rows);
+        match body.read(config.train_limit, config.stream_limit, config).await? {
+            Body::Json(text) => {
+                no_query(uri, "a JSON body")?;
+                super::on_blocking_thread(move || body::from_json(&text)).await?
             }
-            (id, is_replay)
+            Body::Csv(csv) => {
+                return match query_name(uri) {
+                    Ok(name) => Ok((CreateDatasetRequest { data: String::new(), name }, csv)),
+                    Err(error) => Err(csv.refuse(error).await),
+                };
+            }
         }
     };
-    Ok(Created { dataset_id, is_replay, document: document(pool, caller, dataset_id).await? })
+    let csv = Csv::of_text(std::mem::take(&mut request.data));
+    Ok((request, csv))
 }
 
 /// Stores a dataset for the caller, unless a request of the same key has done so. Returns its id, and whether one has.
@@ -205,13 +235,6 @@ async fn store(pool: &Pool, caller: Caller, upload: Upload, keyed: Option<Keyed>
     match pool.run(store).await? {
         Ok(id) => Ok((id, false)),
         Err(earlier) => Ok((accept(Made::Dataset, earlier)?, true)),
-    }
-}
-
-fn body_request(body: Body, name: Option<String>) -> Result<CreateDatasetRequest, ApiError> {
-    match body {
-        Body::Json(text) => body::from_json(&text),
-        Body::Csv(data) => Ok(CreateDatasetRequest { data, name }),
     }
 }
 
@@ -247,27 +270,79 @@ fn no_query(uri: &Origin<'_>, body: &str) -> Result<(), ApiError> {
     }
 }
 
-/// Reads and describes the rows.
-fn read_upload(request: CreateDatasetRequest) -> Result<Upload, ApiError> {
-    check_name(request.name.as_deref())?;
-    let table = table::read(&request.data).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
-    if table.n_rows() == 0 {
-        return Err(ApiError::invalid("data: the CSV has no rows below its header"));
-    }
-    drop(request.data);
-    let statistics = table.statistics();
-    Ok(Upload { table, statistics, name: request.name, is_standalone: true })
+/// What a dataset may be asked for as.
+#[derive(Clone, Copy, ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum Wanted {
+    /// The document.
+    Json,
+    /// The rows.
+    Csv,
 }
 
-/// The dataset: what its columns are like, which models use it
+impl Wanted {
+    fn from_word(word: &str) -> Result<Self, ApiError> {
+        match word {
+            "json" => Ok(Self::Json),
+            "csv" => Ok(Self::Csv),
+            _ => Err(ApiError::invalid(format!("format: expected one of json, csv, not {}", shown(word)))),
+        }
+    }
+}
+
+/// The document as JSON, or the rows as CSV.
+enum Format {
+    Json(RawJson<String>),
+    Csv(Download),
+}
+
+impl<'r> Responder<'r, 'r> for Format {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        match self {
+            Self::Json(document) => document.respond_to(request),
+            Self::Csv(download) => download.respond_to(request),
+        }
+    }
+}
+
+/// The dataset: what its columns are like, which models use it; or its rows
 #[utoipa::path(
     tag = "datasets",
-    params(("id" = i32, Path, description = ids::DATASET, minimum = 1)),
-    responses((status = 200, description = "The dataset.", body = DatasetDocument), error::NotFound, error::Usual)
+    params(
+        ("id" = i32, Path, description = ids::DATASET, minimum = 1),
+        ("format" = inline(Option<Wanted>), Query, description = "The document, or the rows as CSV; `Accept` tells where it is left out.")
+    ),
+    responses(
+        (status = 200, description = "The dataset, or its rows: the same numbers.", content(
+            (DatasetDocument = "application/json"),
+            (String = "text/csv", example = "a,b,c\n1.0,0.0,2.0\n2.5,1.0,-1.0\n")
+        )),
+        error::NotFound,
+        error::Invalid,
+        error::Usual
+    )
 )]
-#[get("/dataset/<id>")]
-async fn get_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<RawJson<String>, ApiError> {
-    document(pool, caller, ids::parse("dataset", id)?).await
+#[get("/dataset/<id>?<format>")]
+async fn get_dataset(
+    id: &str,
+    format: Option<&str>,
+    caller: Caller,
+    accept: Option<&Accept>,
+    lifeline: Lifeline,
+    pool: &State<Pool>,
+    cores: &State<Cores>,
+) -> Result<Format, ApiError> {
+    let id = ids::parse("dataset", id)?;
+    let wanted = match format {
+        Some(word) => Wanted::from_word(word)?,
+        None if accept.is_some_and(prefers_csv) => Wanted::Csv,
+        None => Wanted::Json,
+    };
+    if let Wanted::Json = wanted {
+        return document(pool, caller, id).await.map(Format::Json);
+    }
+    let download = download::download(pool, cores, caller, lifeline, id).await;
+    download.map(Format::Csv).map_err(|error| ids::unless_absent(error, "dataset", id))
 }
 
 /// The document of the caller's dataset `id`.

@@ -152,6 +152,16 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Logs the cause of an error that is no reply any more, because the reply has begun already, and returns the sentence.
+    pub(super) fn told(self) -> String {
+        if let Some(cause) = &self.cause {
+            log::warn!("a reply is broken off: {} because {cause:#}", self.code);
+        }
+        self.message
+    }
+}
+
 /// What a request guard refused with, until the catcher takes it.
 struct Refusal(Mutex<Option<ApiError>>);
 

@@ -17,7 +17,7 @@ use super::auth::Caller;
 use super::body::RequestBody;
 use super::error::ApiError;
 use crate::db::Pool;
-use crate::db::idempotency::{self, Earlier, Keyed, Made};
+use crate::db::idempotency::{self, Digest, Earlier, Keyed, Made};
 
 /// The header.
 const HEADER: &str = "Idempotency-Key";
@@ -85,19 +85,38 @@ fn parse(text: &str) -> Option<String> {
     }
 }
 
-/// The request that the client calls `key`. It is told from others by what it asks for, that is by the fields of `request` that
-/// are set, however they are written and in whatever order, and by its CSV, if it brings one.
-///
-/// # Errors
-/// 500 when `request` has no fields.
-pub(super) fn keyed(key: String, request: &impl Serialize, csv: Option<&str>) -> Result<Keyed, ApiError> {
-    let asked: BTreeMap<String, Value> = serde_json::to_value(request)
-        .and_then(serde_json::from_value)
-        .map_err(|error| ApiError::internal(error.into()))?;
-    let asked: BTreeMap<_, _> = asked.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    let asked = serde_json::to_vec(&asked).map_err(|error| ApiError::internal(error.into()))?;
-    let csv = Sha256::digest(csv.unwrap_or_default());
-    Ok(Keyed { key, digest: Sha256::new().chain_update(csv).chain_update(asked).finalize().into() })
+/// A request that the client calls by a key.
+pub(super) struct Asked {
+    key: String,
+    /// What it asks for.
+    fields: Vec<u8>,
+}
+
+impl Asked {
+    /// The request that the client calls `key`. It is told from others by what it asks for, that is by the fields of `request`
+    /// that are set, however they are written and in whatever order, and by its CSV, if it brings one.
+    ///
+    /// # Errors
+    /// 500 when `request` has no fields.
+    pub(super) fn new(key: String, request: &impl Serialize) -> Result<Self, ApiError> {
+        let fields: BTreeMap<String, Value> = serde_json::to_value(request)
+            .and_then(serde_json::from_value)
+            .map_err(|error| ApiError::internal(error.into()))?;
+        let fields: BTreeMap<_, _> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let fields = serde_json::to_vec(&fields).map_err(|error| ApiError::internal(error.into()))?;
+        Ok(Self { key, fields })
+    }
+
+    /// The same with the digest of its CSV, which is known when all of it has been read.
+    pub(super) fn with_csv(self, digest: &Digest) -> Keyed {
+        let digest = Sha256::new().chain_update(digest).chain_update(self.fields).finalize().into();
+        Keyed { key: self.key, digest }
+    }
+
+    /// The same for a request without a CSV.
+    pub(super) fn without_csv(self) -> Keyed {
+        self.with_csv(&Sha256::digest("").into())
+    }
 }
 
 /// The number of what an earlier request of the same key has made, if there was one.

@@ -112,8 +112,8 @@ impl Metrics {
     }
 
     /// Counts rows that a request brought, and the size of its body.
-    pub(super) fn received(&self, purpose: Purpose, bytes: usize, rows: usize) {
-        self.received_bytes.with_label_values(&[purpose.as_str()]).inc_by(bytes as u64);
+    pub(super) fn received(&self, purpose: Purpose, bytes: u64, rows: usize) {
+        self.received_bytes.with_label_values(&[purpose.as_str()]).inc_by(bytes);
         self.received_rows.with_label_values(&[purpose.as_str()]).inc_by(rows as u64);
     }
 

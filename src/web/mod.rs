@@ -23,6 +23,7 @@ mod prefer;
 mod query;
 mod routing;
 mod train;
+mod upload;
 mod waiting;
 
 use anyhow::Context;
@@ -31,7 +32,7 @@ use rocket::{Build, Rocket};
 use crate::config::Config;
 use crate::db::{self, Pool};
 use crate::watch::Watch;
-use body::Uploads;
+use body::{Cores, Uploads};
 use error::ApiError;
 use metrics::{Metrics, RequestMetrics};
 
@@ -46,6 +47,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
     let shield = headers::shield(config.rocket.tls_enabled());
     let rocket = rocket::custom(config.rocket.clone())
         .manage(Uploads::new(config.uploads_limit))
+        .manage(Cores::new())
         .manage(keys)
         .attach(connections::Connections::new(&config))
         .manage(config)

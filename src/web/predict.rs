@@ -1,6 +1,6 @@
 //! `POST /model/N/predict`: the model's value for each row of a CSV.
 
-use std::fmt::Write;
+mod rows;
 
 use ndarray::{ArrayView1, ArrayView2};
 use rocket::http::{Accept, ContentType, MediaType};
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::Uploader;
-use super::body::{self, Body, RequestBody};
+use super::body::{self, Body, Cores, Csv, RequestBody};
+use super::connections::Lifeline;
 use super::error::{self, ApiError};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
@@ -17,8 +18,8 @@ use super::models::{parse_id, unless_absent};
 use crate::config::Config;
 use crate::db::Pool;
 use crate::db::models::{self, Predictor, Status};
-use crate::table::{line_of_row, read_columns};
 use crate::training::FittedModel;
+use rows::Predicted;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -68,34 +69,41 @@ struct Predictions {
     )
 )]
 #[post("/model/<id>/predict", data = "<body>")]
-async fn predict(
+#[expect(clippy::too_many_arguments, reason = "a handler takes what its reply depends on")]
+async fn predict<'r>(
     id: &str,
     uploader: Uploader,
-    body: RequestBody<'_>,
+    body: RequestBody<'r>,
     accept: Option<&Accept>,
+    lifeline: Lifeline,
     config: &State<Config>,
     pool: &State<Pool>,
     metrics: &State<Metrics>,
-) -> Result<(ContentType, String), ApiError> {
+    cores: &State<Cores>,
+) -> Result<Predicted<'r>, ApiError> {
     let id = parse_id(id)?;
     let (caller, body) = uploader.admit(body).await?;
-    let body = body.read(config.predict_limit, config).await?;
-    let metrics = metrics.inner().clone();
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
-    let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
     let as_csv = accept.is_some_and(prefers_csv);
-    super::on_blocking_thread(move || {
-        let n_bytes = body.n_bytes();
-        let result = predictions(&model, &csv_of(body, id)?)?;
-        metrics.received(Purpose::Prediction, n_bytes, result.len());
-        // Millions of numbers take their time to print: not on a thread that others wait for.
-        if as_csv {
-            return Ok((ContentType::CSV, to_csv(&result)));
-        }
-        let json = serde_json::to_string(&Predictions { result }).map_err(|error| ApiError::internal(error.into()))?;
-        Ok((ContentType::JSON, json))
-    })
-    .await
+    // A list of numbers must be held, whatever it is made from.
+    let csv_limit = if as_csv { config.stream_limit } else { config.predict_limit };
+    let csv = match body.read(config.predict_limit, csv_limit, config).await? {
+        Body::Csv(csv) => csv,
+        Body::Json(text) => Csv::of_text(super::on_blocking_thread(move || csv_of(&text, id)).await?),
+    };
+    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
+    let model = match found.map_err(|error| unless_absent(error, id)).and_then(|found| trained(found, id)) {
+        Ok(model) => model,
+        Err(error) => return Err(csv.refuse(error).await),
+    };
+    if as_csv {
+        return rows::as_csv(csv, model, cores, metrics.inner().clone(), lifeline).await;
+    }
+    let (result, n_bytes) = rows::all(csv, model, cores).await?;
+    metrics.received(Purpose::Prediction, n_bytes, result.len());
+    // Millions of numbers take their time to print: not on a thread that others wait for.
+    let print = move || serde_json::to_string(&Predictions { result });
+    let print = move || print().map_err(|error| ApiError::internal(error.into()));
+    Ok(Predicted::Whole(ContentType::JSON, super::on_blocking_thread(print).await?.into_bytes()))
 }
 
 /// The coefficients, or 409 with the reason why there are none.
@@ -112,24 +120,14 @@ pub(super) fn trained(found: Predictor, id: i32) -> Result<FittedModel, ApiError
     }
 }
 
-fn csv_of(body: Body, id: i32) -> Result<String, ApiError> {
-    let text = match body {
-        Body::Csv(text) => return Ok(text),
-        Body::Json(text) => text,
-    };
-    let request: PredictRequest = body::from_json(&text)?;
+fn csv_of(text: &str, id: i32) -> Result<String, ApiError> {
+    let request: PredictRequest = body::from_json(text)?;
     match request.model_id {
         Some(other) if other != i64::from(id) => {
             Err(ApiError::invalid(format!("model_id: is {other} in the body, but {id} in the path")))
         }
         _ => Ok(request.data),
     }
-}
-
-/// The predictions for the rows of a CSV.
-fn predictions(model: &FittedModel, csv: &str) -> Result<Vec<f64>, ApiError> {
-    let cells = read_columns(csv, &model.features).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
-    evaluate(model, &cells, |row| format!("data: line {}", line_of_row(csv, row).unwrap_or_default()))
 }
 
 /// `X w + b`, with LAPACK's companion BLAS (gemv). `cells` are the model's features, row after row; `place` says where a row
@@ -150,7 +148,7 @@ pub(super) fn evaluate(
 }
 
 /// Whether a client would rather have CSV than JSON; JSON where it does not say.
-fn prefers_csv(accept: &Accept) -> bool {
+pub(super) fn prefers_csv(accept: &Accept) -> bool {
     // The most specific range that matches a type gives its weight (RFC 9110, 12.5.1).
     let weight = |wanted: &MediaType| {
         let covers = |range: &MediaType| {
@@ -162,14 +160,4 @@ fn prefers_csv(accept: &Accept) -> bool {
         ranges.max_by_key(|range| range.media_type().specificity()).map_or(0.0, |range| range.weight_or(1.0))
     };
     weight(&MediaType::CSV) > weight(&MediaType::JSON)
-}
-
-/// One column with the predictions; the shortest decimals that read back as the same doubles.
-fn to_csv(result: &[f64]) -> String {
-    let mut csv = String::from("prediction\n");
-    for value in result {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(csv, "{value:?}");
-    }
-    csv
 }

@@ -2,6 +2,7 @@
 
 mod request;
 
+use diesel::QueryResult;
 use diesel::pg::PgConnection;
 use diesel::result::DatabaseErrorKind;
 use rocket::http::Status;
@@ -14,23 +15,23 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
-use super::body::{Body, RequestBody};
+use super::body::{Body, Cores, Csv, RequestBody};
 use super::error::{self, ApiError};
-use super::idempotency::{IdempotencyKey, KEY, REPLAYED, accept, find_earlier};
+use super::idempotency::{Asked, IdempotencyKey, KEY, REPLAYED, accept, find_earlier};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::ModelDocument;
 use super::prefer::{self, Preferred};
+use super::upload::{self, Uploaded};
 use super::waiting::Patience;
 use crate::config::Config;
-use crate::db::datasets::{self, Upload};
+use crate::db::datasets::{self, NewRows, Upload};
 use crate::db::idempotency::{self, Earlier, Keyed, Made};
 use crate::db::{self, Pool};
 use crate::queue::{self, EnqueueError, NewJob};
-use crate::table::{self, line_of_row};
-use crate::training::{self, CheckError, Params, StoredRows};
+use crate::training::{self, CheckError, HeldRows, StoredRows};
 pub(super) use request::check_name;
-use request::{Source, TrainRequest, Wish, query_parameters};
+use request::{TrainRequest, Wish, no_query};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -127,35 +128,37 @@ async fn train(
     config: &State<Config>,
     pool: &State<Pool>,
     metrics: &State<Metrics>,
+    cores: &State<Cores>,
     patience: Patience<'_>,
 ) -> Result<Preferred<Accepted>, ApiError> {
     let (caller, body) = uploader.admit(body).await?;
     let (key, mut body) = key.admit(body).await?;
     let names_dataset = uri.query().is_some_and(|query| query.segments().any(|(name, _)| name == "dataset_id"));
     let body = match names_dataset && body.is_empty().await {
-        true => Body::Csv(String::new()),
-        false => body.read(config.train_limit, config).await?,
+        true => None,
+        false => Some(body.read(config.train_limit, config.stream_limit, config).await?),
     };
-    let n_bytes = body.n_bytes();
-    let query = query_parameters(uri)?;
-    let read = move || {
-        let request = TrainRequest::read(body, query)?;
-        let keyed = key.map(|key| request.keyed(key)).transpose()?;
-        Ok((request, keyed))
+    let (request, csv) = read(body, uri).await?;
+    let Order { asked, dataset, wish } = match Order::of(request, csv.is_some(), key) {
+        Ok(order) => order,
+        Err(error) => return Err(refuse(csv, error).await),
     };
-    let (request, keyed) = super::on_blocking_thread(read).await?;
-    // What was accepted once is not checked again, and needs no room in the queue.
-    let (model_id, is_replay) = match find_earlier(pool, Made::Model, caller, keyed.as_ref()).await? {
-        Some(id) => (id, true),
-        None => {
-            let job = super::on_blocking_thread(move || Job::read(request.complete()?, keyed)).await?;
-            let n_rows = job.n_new_rows();
-            let (id, is_replay) = job.queue(pool, caller, config.queue_limit).await?;
+    let queue = Queue { pool, caller, limit: config.queue_limit };
+    let (model_id, is_replay) = match (dataset, csv) {
+        (None, Some(csv)) => {
+            let check = |columns: &[String]| training::check_columns(&wish.params, columns).map_err(refused);
+            let csv = csv.with_digest(asked.is_some());
+            let uploaded = upload::receive(csv, cores, pool, caller.owner(), check).await?;
+            let Uploaded { upload, n_bytes, digest, trace } = uploaded;
+            let keyed = asked.zip(digest).map(|(asked, digest)| asked.with_csv(&digest));
+            let n_rows = upload.n_rows;
+            let (id, is_replay) = trace.settle(queue.train_new(upload, wish, keyed).await).await?;
             if !is_replay {
                 metrics.received(Purpose::Training, n_bytes, n_rows);
             }
             (id, is_replay)
         }
+        (dataset, _) => queue.train_stored(dataset.unwrap_or_default(), wish, asked.map(Asked::without_csv)).await?,
     };
     let prefer = patience.prefer();
     // Queued is queued, whatever comes of the waiting.
@@ -166,75 +169,119 @@ async fn train(
     Ok(prefer.applied_to(Accepted { model_id, is_replay, document }))
 }
 
-/// A training that has passed every check that needs no database.
-struct Job {
-    rows: Rows,
-    params: Params,
-    name: Option<String>,
+/// What a request asks for, and the CSV that it brings, unless it names a dataset instead.
+async fn read<'r>(body: Option<Body<'r>>, uri: &Origin<'_>) -> Result<(TrainRequest, Option<Csv<'r>>), ApiError> {
+    match body {
+        Some(Body::Json(text)) => {
+            no_query(uri)?;
+            let read = move || {
+                let mut request = TrainRequest::read(text)?;
+                let csv = request.take_csv();
+                Ok((request, csv))
+            };
+            let (request, csv) = super::on_blocking_thread(read).await?;
+            Ok((request, csv.map(Csv::of_text)))
+        }
+        Some(Body::Csv(csv)) => match TrainRequest::of_query(uri) {
+            Ok(request) => Ok((request, Some(csv))),
+            Err(error) => Err(csv.refuse(error).await),
+        },
+        None => Ok((TrainRequest::of_query(uri)?, None)),
+    }
+}
+
+/// Hands back `error` when the client has sent its CSV.
+async fn refuse(csv: Option<Csv<'_>>, error: ApiError) -> ApiError {
+    match csv {
+        Some(csv) => csv.refuse(error).await,
+        None => error,
+    }
+}
+
+/// A request that is right as far as can be said without its rows.
+struct Order {
     /// What the client calls the request.
-    keyed: Option<Keyed>,
+    asked: Option<Asked>,
+    /// `None`: the rows come along.
+    dataset: Option<i32>,
+    wish: Wish,
+}
+
+impl Order {
+    fn of(request: TrainRequest, has_csv: bool, key: Option<String>) -> Result<Self, ApiError> {
+        let asked = key.map(|key| Asked::new(key, &request)).transpose()?;
+        Ok(Self { asked, dataset: request.dataset(has_csv)?, wish: request.complete()? })
+    }
 }
 
 /// What came of the wish to queue a job.
 enum Queued {
     /// It is queued as this model.
     New(i32),
-    /// A request of the same key was quicker.
+    /// An earlier request of the same key has queued it.
     Earlier(Earlier),
     /// There is no room.
     Full,
 }
 
-/// What a job is trained on.
-enum Rows {
-    /// Rows to be stored with it; they fit the parameters.
-    New(Box<Upload>),
-    /// A dataset that may not exist, and may not fit.
-    Stored(i32),
+/// Where the jobs of a caller go. A job becomes a model, unless an earlier request of the same key has made one: the number is
+/// the model's, and the flag says whether that is so.
+struct Queue<'a> {
+    pool: &'a Pool,
+    caller: Caller,
+    limit: u32,
 }
 
-impl Job {
-    fn read(wish: Wish, keyed: Option<Keyed>) -> Result<Self, ApiError> {
-        let Wish { source, params, name } = wish;
-        let rows = match source {
-            Source::Dataset(id) => Rows::Stored(id),
-            Source::Csv(csv) => {
-                let table = table::read(&csv).map_err(|error| ApiError::invalid(format!("data: {error}")))?;
-                training::check(&params, &table, |row| line_of_row(&csv, row)).map_err(refused)?;
-                let statistics = table.statistics();
-                Rows::New(Box::new(Upload { table, statistics, name: None, is_standalone: false }))
-            }
-        };
-        Ok(Self { rows, params, name, keyed })
-    }
-
-    /// How many rows it brings along.
-    fn n_new_rows(&self) -> usize {
-        if let Rows::New(upload) = &self.rows { upload.table.n_rows() } else { 0 }
-    }
-
-    /// Queues it for the caller, unless a request of the same key has done so. Returns the model's id, and whether one has.
-    async fn queue(self, pool: &Pool, caller: Caller, limit: u32) -> Result<(i32, bool), ApiError> {
-        let owner = caller.owner();
-        let stored = if let Rows::Stored(id) = self.rows { Some(id) } else { None };
-        let params = self.params.clone();
-        if let Some(id) = stored {
-            let checked = pool.run(move |conn| check_stored(conn, owner, id, &params)).await;
-            checked.map_err(|error| ids::unless_absent(error, "dataset", id))?.map_err(refused)?;
+impl Queue<'_> {
+    /// Queues a training on a dataset that may not exist, and may not fit.
+    async fn train_stored(&self, id: i32, wish: Wish, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
+        // What was accepted once is not checked again, and needs no room in the queue.
+        if let Some(id) = find_earlier(self.pool, Made::Model, self.caller, keyed.as_ref()).await? {
+            return Ok((id, true));
         }
-        let queued = pool.run(move |conn| {
+        let owner = self.caller.owner();
+        let absent = |error| ids::unless_absent(error, "dataset", id);
+        let check = move |conn: &mut PgConnection| Ok((check_stored(conn, owner, id, &wish)?, wish));
+        let (checked, wish) = self.pool.run(check).await.map_err(absent)?;
+        checked.map_err(refused)?;
+        self.accept(self.enqueue(wish, keyed, move |_| Ok(id)).await.map_err(absent)?)
+    }
+
+    /// Queues a training on rows that have just come in, and stores them with it.
+    async fn train_new(&self, upload: Upload, wish: Wish, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
+        let check = move |conn: &mut PgConnection| Ok((check_new(conn, &upload, &wish)?, upload, wish));
+        let (checked, upload, wish) = self.pool.run(check).await?;
+        checked.map_err(refused)?;
+        let owner = self.caller.owner();
+        self.accept(self.enqueue(wish, keyed, move |conn| datasets::insert(conn, owner, &upload)).await?)
+    }
+
+    fn accept(&self, queued: Queued) -> Result<(i32, bool), ApiError> {
+        match queued {
+            Queued::New(id) => Ok((id, false)),
+            Queued::Earlier(earlier) => Ok((accept(Made::Model, earlier)?, true)),
+            Queued::Full => Err(ApiError::queue_full(self.limit)),
+        }
+    }
+
+    /// Queues a training on the dataset that `dataset` finds or makes.
+    async fn enqueue(
+        &self,
+        wish: Wish,
+        keyed: Option<Keyed>,
+        dataset: impl FnOnce(&mut PgConnection) -> QueryResult<i32> + Send + 'static,
+    ) -> Result<Queued, db::Error> {
+        let (owner, limit) = (self.caller.owner(), self.limit);
+        let enqueue = move |conn: &mut PgConnection| {
             let queued = conn.build_transaction().run(|conn| {
-                if let Some(request) = &self.keyed
+                if let Some(request) = &keyed
                     && let Some(earlier) = idempotency::find_or_reserve(conn, Made::Model, owner, request)?
                 {
                     return Ok(Queued::Earlier(earlier));
                 }
                 queue::check_room(conn, limit)?;
-                let dataset_id = match &self.rows {
-                    Rows::New(upload) => datasets::insert(conn, owner, upload)?,
-                    Rows::Stored(id) => *id,
-                };
-                let (name, params, request) = (self.name.as_deref(), &self.params, self.keyed.as_ref());
+                let dataset_id = dataset(conn)?;
+                let (name, params, request) = (wish.name.as_deref(), &wish.params, keyed.as_ref());
                 queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, params, request }).map(Queued::New)
             });
             match queued {
@@ -242,15 +289,19 @@ impl Job {
                 Err(EnqueueError::Full) => Ok(Queued::Full),
                 Err(EnqueueError::Query(error)) => Err(vanished(error).into()),
             }
-        });
-        let queued = queued.await.map_err(|error| match stored {
-            Some(id) => ids::unless_absent(error, "dataset", id),
-            None => error.into(),
-        });
-        match queued? {
-            Queued::New(id) => Ok((id, false)),
-            Queued::Earlier(earlier) => Ok((accept(Made::Model, earlier)?, true)),
-            Queued::Full => Err(ApiError::queue_full(limit)),
+        };
+        self.pool.run(enqueue).await
+    }
+}
+
+/// Checks parameters against rows that have just come in; `conn` reads them where they are stored already.
+fn check_new(conn: &mut PgConnection, upload: &Upload, wish: &Wish) -> Result<Result<(), CheckError>, db::Error> {
+    let columns = &upload.columns;
+    match &upload.rows {
+        NewRows::Held(chunks) => Ok(training::check_rows(&wish.params, columns, &HeldRows::new(chunks, columns.len()))),
+        NewRows::Stored(id) => {
+            let rows = StoredRows::new(conn, *id, columns.len(), upload.n_rows)?;
+            own_errors_apart(training::check_rows(&wish.params, columns, &rows))
         }
     }
 }
@@ -260,11 +311,16 @@ fn check_stored(
     conn: &mut PgConnection,
     owner: Option<i32>,
     id: i32,
-    params: &Params,
+    wish: &Wish,
 ) -> Result<Result<(), CheckError>, db::Error> {
     let shape = datasets::find_shape(conn, owner, id)?;
-    let rows = StoredRows::new(conn, &shape)?;
-    match training::check_stored(params, &shape.column_names, &rows) {
+    let rows = StoredRows::new(conn, shape.id, shape.column_names.len(), shape.n_rows as usize)?;
+    own_errors_apart(training::check_rows(&wish.params, &shape.column_names, &rows))
+}
+
+/// That the database failed is not what the client did wrong.
+fn own_errors_apart(checked: Result<(), CheckError>) -> Result<Result<(), CheckError>, db::Error> {
+    match checked {
         Err(CheckError::Rows(error)) => match error.downcast::<db::Error>() {
             Ok(error) => Err(*error),
             Err(error) => Ok(Err(CheckError::Rows(error))),

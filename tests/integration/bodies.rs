@@ -91,18 +91,20 @@ fn what_is_not_the_gzip_that_it_says_is_refused() {
 fn a_zip_bomb_is_too_large_in_little_memory() {
     let database = Database::new();
     let settings = Settings::new(&database.url).set("ROCKET_WORKERS", 0);
-    let service = settings.set("ROCKET_LIMITS", "{train=\"16 MiB\", predict=\"1 MiB\"}").serve();
+    let service = settings.set("ROCKET_LIMITS", "{stream=\"16 MiB\", predict=\"1 MiB\"}").serve();
     let before = service.process.peak_memory();
     let bomb = gzip(&vec![b'1'; 64 << 20]);
     assert!(bomb.len() < 1 << 20, "{}", bomb.len());
-    for (path, limit) in [("/train?target=a", "16MiB"), ("/model/1/predict", "1MiB")] {
-        let error = post_encoded(&service, path, "text/csv", "gzip", &bomb).error(413);
+    for (path, content_type, limit) in
+        [("/train?target=a", "text/csv", "16MiB"), ("/model/1/predict", "application/json", "1MiB")]
+    {
+        let error = post_encoded(&service, path, content_type, "gzip", &bomb).error(413);
         assert!(error.contains(limit), "{error}");
     }
     // Blocks that hold nothing: the compressed bytes are limited as well.
     let mut hollow = gzip(b"")[..10].to_vec();
     hollow.extend([0, 0, 0, 0xff, 0xff].repeat(300_000));
-    post_encoded(&service, "/model/1/predict", "text/csv", "gzip", &hollow).error(413);
+    post_encoded(&service, "/model/1/predict", "application/json", "gzip", &hollow).error(413);
     let grown = service.process.peak_memory() - before;
     assert!(grown < 48 << 20, "{grown} bytes");
 }

@@ -82,7 +82,7 @@ fn a_form_may_be_compressed_and_its_name_may_be_empty() {
 fn bad_datasets_are_refused_with_the_place_and_nothing_is_stored() {
     let database = Database::new();
     let settings = Settings::new(&database.url).set("ROCKET_WORKERS", 0);
-    let service = settings.set("ROCKET_LIMITS", "{train=\"200 kB\"}").serve();
+    let service = settings.set("ROCKET_LIMITS", "{train=\"200 kB\", stream=\"200 kB\"}").serve();
     let long = "x".repeat(1_001);
     let cases = [
         ("text/csv", "/datasets", "a,b\n1,x\n", 422, "data: line 2, column \"b\": \"x\" is not a number"),

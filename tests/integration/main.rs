@@ -30,6 +30,7 @@ mod private_server;
 mod queue;
 mod retention;
 mod roles;
+mod streaming;
 mod support;
 mod tls;
 mod train;

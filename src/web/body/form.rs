@@ -35,7 +35,7 @@ impl RequestBody<'_> {
     /// Reads a form; of the body no more is held than its fields.
     ///
     /// # Errors
-    /// Those of [`Self::stream`] and [`BodyStream::next`]; 503 when large bodies take too much memory already; 400 when it is
+    /// Those of [`Self::read`]; 503 when large bodies take too much memory already; 400 when it is
     /// not a form or not UTF-8; 422 when a field is unknown, given twice or too long.
     pub(in crate::web) async fn read_form(self, limit: ByteUnit, config: &Config) -> Result<Form, ApiError> {
         let (held, length) = (self.held, self.length);

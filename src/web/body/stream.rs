@@ -85,9 +85,11 @@ impl<'r> BodyStream<'r> {
     }
 
     /// Reads what is left, within reason, and hands back `error`: a client that is still sending would not see the reply.
+    /// Nothing is left of one that has ended, or that does not arrive any more.
     pub(in crate::web) async fn refuse(&mut self, error: ApiError) -> ApiError {
-        self.ended = true;
-        drain(&mut self.raw).await;
+        if !std::mem::replace(&mut self.ended, true) {
+            drain(&mut self.raw).await;
+        }
         error
     }
 

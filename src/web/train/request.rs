@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::body::{self, Body};
+use super::super::body;
 use super::super::error::ApiError;
-use super::super::{idempotency, ids, query};
-use crate::db::idempotency::Keyed;
+use super::super::{ids, query};
 use crate::training::{Loss, Params};
 
 /// Random folds where the client says nothing.
@@ -75,65 +74,52 @@ pub(super) struct TrainRequest {
 #[expect(dead_code, reason = "a penalty is a number")]
 struct Penalty(f64);
 
-/// Where the rows come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A CSV that comes with the request.
-    Csv(String),
-    /// A dataset that was posted before.
-    Dataset(i32),
-}
-
 /// A request with the defaults filled in; not checked against the rows.
 pub(super) struct Wish {
-    pub(super) source: Source,
     pub(super) params: Params,
     pub(super) name: Option<String>,
 }
 
 impl TrainRequest {
-    /// The request that a body and the query string make.
-    pub(super) fn read(body: Body, query: Map<String, Value>) -> Result<Self, ApiError> {
-        match body {
-            Body::Json(_) if !query.is_empty() => {
-                Err(ApiError::invalid("query parameters go with a text/csv body; a JSON body holds them itself"))
-            }
-            Body::Json(text) => body::from_json(&text),
-            Body::Csv(text) => Self::from_query(query, text),
-        }
+    /// The request that a JSON body makes.
+    pub(super) fn read(text: String) -> Result<Self, ApiError> {
+        body::from_json(&text)
     }
 
     /// The parameters that a query string holds; they are the fields of the JSON body.
-    fn from_query(query: Map<String, Value>, csv: String) -> Result<Self, ApiError> {
+    pub(super) fn of_query(uri: &Origin<'_>) -> Result<Self, ApiError> {
+        let query = query_parameters(uri)?;
         if query.contains_key("data") {
             return Err(ApiError::invalid("data: the CSV is the body, and cannot be a query parameter as well"));
         }
-        let mut request: Self = serde_path_to_error::deserialize(Value::Object(query))
-            .map_err(|error| body::json_error(&error.path().to_string(), error.inner()))?;
-        // An empty body beside a dataset_id is none.
-        request.data = (request.dataset_id.is_none() || !csv.is_empty()).then_some(csv);
-        Ok(request)
+        serde_path_to_error::deserialize(Value::Object(query))
+            .map_err(|error| body::json_error(&error.path().to_string(), error.inner()))
     }
 
-    /// The request as `key` names it; defaults, and what is drawn at random, are no part of it.
-    pub(super) fn keyed(&self, key: String) -> Result<Keyed, ApiError> {
-        idempotency::keyed(key, self, self.data.as_deref())
+    /// Takes out the CSV that a JSON body holds.
+    pub(super) fn take_csv(&mut self) -> Option<String> {
+        self.data.take()
+    }
+
+    /// The dataset that it names instead of a CSV.
+    ///
+    /// # Errors
+    /// 422 unless there is exactly one of the two, 404 when there can be no such dataset.
+    pub(super) fn dataset(&self, has_csv: bool) -> Result<Option<i32>, ApiError> {
+        match (has_csv, self.dataset_id) {
+            (true, None) => Ok(None),
+            (false, Some(id)) => ids::within("dataset", id).map(Some),
+            (false, None) => Err(ApiError::invalid(
+                "missing field `data` or `dataset_id`: the CSV, or the number of a dataset that was posted before",
+            )),
+            (true, Some(_)) => {
+                Err(ApiError::invalid("data and dataset_id: exactly one of them must be given, not both"))
+            }
+        }
     }
 
     /// Fills in the defaults.
     pub(super) fn complete(self) -> Result<Wish, ApiError> {
-        let source = match (self.data, self.dataset_id) {
-            (Some(csv), None) => Source::Csv(csv),
-            (None, Some(id)) => Source::Dataset(ids::within("dataset", id)?),
-            (None, None) => {
-                return Err(ApiError::invalid(
-                    "missing field `data` or `dataset_id`: the CSV, or the number of a dataset that was posted before",
-                ));
-            }
-            (Some(_), Some(_)) => {
-                return Err(ApiError::invalid("data and dataset_id: exactly one of them must be given, not both"));
-            }
-        };
         if self.fold_column.is_some() && (self.n_folds.is_some() || self.seed.is_some()) {
             return Err(ApiError::invalid(
                 "fold_column: the column is the folds, so n_folds and seed cannot be given too",
@@ -155,7 +141,7 @@ impl TrainRequest {
             weight_column: self.weight_column,
             fold_column: self.fold_column,
         };
-        Ok(Wish { source, params, name: self.name })
+        Ok(Wish { params, name: self.name })
     }
 }
 
@@ -169,8 +155,18 @@ pub(in crate::web) fn check_name(name: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
+/// Refuses a query string beside a JSON body.
+pub(super) fn no_query(uri: &Origin<'_>) -> Result<(), ApiError> {
+    match uri.query() {
+        Some(query) if !query.is_empty() => {
+            Err(ApiError::invalid("query parameters go with a text/csv body; a JSON body holds them itself"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The query string as the JSON that it stands for, so that one decoder and its messages serve both.
-pub(super) fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
+fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
     let mut parameters = Map::new();
     for (name, value) in query::parameters(uri)? {
         let value = match name {

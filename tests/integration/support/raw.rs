@@ -26,6 +26,11 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// The same connection, to be read while something is sent.
+    pub(crate) fn reader(&self) -> Self {
+        Self(self.0.try_clone().unwrap())
+    }
+
     /// Everything that comes until the other side closes the connection.
     pub(crate) fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
