@@ -1,6 +1,6 @@
 //! Throwaway PostgreSQL: one server for the run, one database for a test, cloned from a migrated template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -42,15 +42,20 @@ impl Server {
 
     /// Another program of this server's version, such as `pg_dump`.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        let pid_file = std::fs::read_to_string(self.folder.0.join("postgres/postmaster.pid")).unwrap();
-        let server = std::fs::read_link(format!("/proc/{}/exe", pid_file.lines().next().unwrap())).unwrap();
-        server.with_file_name(name)
+        private_program(&self.folder.0, name)
     }
 
     /// The URL, which stays the same over restarts.
     pub(crate) fn url(&self) -> &str {
         self.running.as_ref().unwrap().url()
     }
+}
+
+/// Another program of the version of the private server that runs in a folder.
+pub(crate) fn private_program(folder: &Path, name: &str) -> PathBuf {
+    let pid_file = std::fs::read_to_string(folder.join("postgres/postmaster.pid")).unwrap();
+    let server = std::fs::read_link(format!("/proc/{}/exe", pid_file.lines().next().unwrap())).unwrap();
+    server.with_file_name(name)
 }
 
 /// The run's server. Nothing drops a static, but the server ends with this process, and its folder goes with it.

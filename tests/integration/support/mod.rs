@@ -9,7 +9,7 @@ mod raw;
 mod service;
 
 pub(crate) use client::{Reply, exchange};
-pub(crate) use database::{Database, Server, value};
+pub(crate) use database::{Database, Server, private_program, value};
 pub(crate) use folder::Folder;
 pub(crate) use process::{Process, ridgeline, wait_until};
 pub(crate) use python::{python, python_script};
