@@ -5,6 +5,7 @@ mod form;
 mod json;
 mod stream;
 mod uploads;
+mod whole;
 
 use std::convert::Infallible;
 
@@ -23,6 +24,7 @@ pub(super) use stream::BodyStream;
 use stream::{Coding, Pace};
 use uploads::Held;
 pub(super) use uploads::{Room, Uploads, release};
+pub(super) use whole::{whole, wholes};
 
 /// Memory that is asked for before the first byte, at most.
 const FIRST_ROOM: u64 = 1 << 20;

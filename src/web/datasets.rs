@@ -48,7 +48,7 @@ pub(super) struct Calls;
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct CreateDatasetRequest {
     /// The CSV: numbers below a line of column names.
-    #[schema(content_media_type = "text/csv")]
+    #[schema(content_media_type = "text/csv", required)]
     #[serde(skip_serializing)]
     data: String,
     /// A name for the dataset.

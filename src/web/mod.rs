@@ -7,6 +7,7 @@ mod auth;
 mod body;
 pub(crate) mod connections;
 mod datasets;
+mod docs;
 mod error;
 mod export;
 mod headers;
@@ -55,6 +56,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .manage(watch)
         .manage(metrics.clone())
         .manage(description)
+        .manage(docs::SwaggerUi::default())
         .attach(routing::OneMethod)
         .attach(shield)
         .attach(headers::SecurityHeaders)
@@ -63,6 +65,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .attach(RequestMetrics(metrics))
         .register("/", error::catchers())
         .mount("/", openapi::routes())
+        .mount("/", docs::routes())
         .mount("/", health::routes())
         .mount("/", train::routes())
         .mount("/", datasets::routes())

@@ -136,7 +136,7 @@ impl ModelDocument {
     params(
         ("id" = i32, Path, description = ids::MODEL, minimum = 1),
         ("format" = inline(Option<Wanted>), Query, description = "What the model is wanted as."),
-        ("Prefer" = Option<String>, Header, description = prefer::WAIT, pattern = "^wait=[0-9]+$", example = "wait=10")
+        ("Prefer" = Option<String>, Header, description = prefer::WAIT, example = "wait=10")
     ),
     responses(
         (status = 200, description = "The model.", headers(

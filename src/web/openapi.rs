@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{datasets, error, health, inference, metrics, models, predict, train, waiting};
+use super::{datasets, docs, error, health, inference, metrics, models, predict, train, waiting};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -72,6 +72,7 @@ fn document() -> serde_json::Result<Value> {
         inference::Calls::openapi(),
         health::Calls::openapi(),
         metrics::Calls::openapi(),
+        docs::Calls::openapi(),
     ] {
         document.merge(calls);
     }
@@ -83,21 +84,23 @@ fn document() -> serde_json::Result<Value> {
 /// Says what the annotations cannot.
 fn refine(document: &mut Value) {
     // A parameter that is not given is left out: a query string and a header have no null.
-    for operation in
-        document["paths"].as_object_mut().into_iter().flatten().filter_map(|(_, item)| item.as_object_mut())
-    {
-        let parameters = operation.values_mut().filter_map(|operation| operation["parameters"].as_array_mut());
-        for parameter in parameters.flatten() {
-            if let Some([kind, null]) = parameter["schema"]["type"].as_array().map(Vec::as_slice)
+    if let Some(paths) = document["paths"].as_object_mut() {
+        let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
+        let lists = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut());
+        for schema in lists.flatten().map(|parameter| &mut parameter["schema"]) {
+            if let Some([kind, null]) = schema["type"].as_array().map(Vec::as_slice)
                 && null == "null"
             {
-                parameter["schema"]["type"] = kind.clone();
+                schema["type"] = kind.clone();
             }
         }
     }
+    let schemas = &mut document["components"]["schemas"];
+    schemas["Form"]["additionalProperties"] = json!(false);
+    // Exactly one of them.
     let rows = ["data", "dataset_id"]
         .map(|field| json!({"required": [field], "properties": {field: {"not": {"type": "null"}}}}));
-    document["components"]["schemas"]["TrainRequest"]["oneOf"] = json!(rows);
+    schemas["TrainRequest"]["oneOf"] = json!(rows);
 }
 
 /// The description, ready to be sent.

@@ -39,6 +39,7 @@ struct PredictRequest {
     #[schema(content_media_type = "text/csv")]
     data: String,
     /// The model's number as in the path.
+    #[serde(default, deserialize_with = "body::whole")]
     model_id: Option<i64>,
 }
 

@@ -85,7 +85,7 @@ impl<'r> Responder<'r, 'static> for Accepted {
         TrainRequest,
         ("Idempotency-Key" = Option<String>, Header, description = KEY, example = "\"8e03978e-40d5-43e8-bc93\"",
             pattern = r#"^([!#-+\-.-:<-\[\]-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#),
-        ("Prefer" = Option<String>, Header, description = prefer::WAIT, pattern = "^wait=[0-9]+$", example = "wait=10")
+        ("Prefer" = Option<String>, Header, description = prefer::WAIT, example = "wait=10")
     ),
     request_body(content(
         (TrainRequest = "application/json", example = json!({

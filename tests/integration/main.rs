@@ -25,6 +25,7 @@ mod load;
 mod manage;
 mod metrics;
 mod model;
+mod openapi;
 mod operating;
 mod postman;
 mod predict;

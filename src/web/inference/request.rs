@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::body::from_json;
+use super::super::body::{from_json, wholes};
 use super::super::error::ApiError;
 use super::tensor::{DataType, Numbers};
 use super::{INPUT, LENGTH, OUTPUT};
@@ -52,6 +52,7 @@ pub(super) struct InferRequest {
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Input {
     name: String,
+    #[serde(deserialize_with = "wholes")]
     shape: Vec<usize>,
     datatype: DataType,
     /// `binary_data_size`, where the numbers are bytes behind the JSON.

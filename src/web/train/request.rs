@@ -32,6 +32,7 @@ pub(super) struct TrainRequest {
     /// The number of a dataset that was posted before.
     #[schema(value_type = Option<i32>, minimum = 1)]
     #[param(value_type = Option<i32>, minimum = 1)]
+    #[serde(default, deserialize_with = "body::whole")]
     dataset_id: Option<i64>,
     /// The column to predict. All columns without a role are features.
     #[param(required = false)]
@@ -39,6 +40,7 @@ pub(super) struct TrainRequest {
     /// How many random folds, at most as many as rows; 5 without a fold column.
     #[schema(minimum = 2)]
     #[param(minimum = 2)]
+    #[serde(default, deserialize_with = "body::whole")]
     n_folds: Option<usize>,
     /// Whether there is an intercept; it is never penalised.
     #[schema(default = true)]
@@ -49,6 +51,7 @@ pub(super) struct TrainRequest {
     #[param(value_type = Option<Vec<Penalty>>, min_items = 1, max_items = 10000, style = Form, explode = false)]
     l2_coef: Option<Vec<f64>>,
     /// What the folds are drawn from; drawn at random, and reported, where it is not given.
+    #[serde(default, deserialize_with = "body::whole")]
     seed: Option<u64>,
     /// Whether the squared errors of the objective are averaged or summed up.
     #[schema(default = "mean")]

@@ -1,0 +1,54 @@
+//! The description of the API: it can be had and looked at.
+
+use crate::support::{Database, Service, new_key};
+
+#[test]
+fn the_description_and_the_index_are_there_without_a_key() {
+    let database = Database::new();
+    let _key = new_key(&database, "somebody");
+    let service = Service::without_workers(&database);
+    service.get("/models").error(401);
+    let document = service.get("/openapi.json").ok(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let calls = service.get("/").ok(200)["calls"].clone();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert_eq!(calls[format!("{} {path}", method.to_uppercase())], operation["summary"], "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_but_the_service() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let page = service.get("/docs");
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'), "{policy}");
+    assert!(!page.body.contains("://"), "{}", page.body);
+    let mut links = Vec::new();
+    for attribute in ["href=\"", "src=\""] {
+        links.extend(page.body.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap()));
+    }
+    links.retain(|link| *link != "data:,");
+    links.sort_unstable();
+    assert_eq!(links, ["docs/start.js", "docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"]);
+    for link in links {
+        let file = service.get(&format!("/{link}"));
+        assert!(file.status == 200 && !file.body.is_empty(), "{link}: {file:?}");
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+        let content_type = match link.rsplit('.').next().unwrap() {
+            "js" => "text/javascript",
+            "css" => "text/css; charset=utf-8",
+            _ => "application/json",
+        };
+        assert_eq!(file.header("content-type"), content_type, "{link}");
+    }
+    assert!(service.get("/docs/swagger-ui-bundle.js").body.contains("SwaggerUIBundle"));
+    for absent in ["/docs/x.js", "/docs/..%2f..%2fetc%2fpasswd", "/docs/index.html", "/docs/a/b"] {
+        service.get(absent).error(404);
+    }
+}
