@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, PooledConnection};
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler, PooledConnection};
 use diesel::result::{ConnectionError, DatabaseErrorKind};
 use diesel::{Connection, QueryResult};
 use tokio::sync::Semaphore;
@@ -202,6 +202,8 @@ impl Pool {
             .min_idle(Some(1))
             .connection_timeout(timeout)
             .connection_customizer(Box::new(Limits { lock: timeout }))
+            // Who asks for a connection is told why there is none; the pool's own tries would fill the log.
+            .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(ConnectionManager::new(url.expose()));
         Self { connections, url: url.clone(), permits: Arc::new(Semaphore::new(size as usize)), timeout }
     }
