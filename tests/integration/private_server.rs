@@ -4,7 +4,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Folder, Process, Reply, Service, Settings, example, ridgeline, wait_until};
+use crate::support::{
+    Folder, Process, Reply, Service, Settings, children_of, example, is_running, ridgeline, wait_until,
+};
 
 /// A service, or worker, without a configured database.
 fn settings(folder: &Folder) -> Settings {
@@ -12,18 +14,12 @@ fn settings(folder: &Folder) -> Settings {
     Settings::new("").set("ROCKET_DATA_DIR", folder.0.display())
 }
 
-fn is_running(process: Pid) -> bool {
-    // A zombie has ended; it only waits for whoever inherited it to notice.
-    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 /// All processes below one, the workers and the server's guard among them.
 fn descendants(service: &Service) -> Vec<Pid> {
     let mut found = service.process.children();
     let mut next = 0;
     while next < found.len() {
-        let tasks = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[next])).unwrap_or_default();
-        found.extend(tasks.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())));
+        found.extend(children_of(found[next]));
         next += 1;
     }
     found

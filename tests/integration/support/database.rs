@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ridgeline::config::DatabaseUrl;
 use ridgeline::db;
 use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
 
 use super::folder::{self, Folder};
+use super::{children_of, is_running, wait_until};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -34,10 +37,30 @@ impl Server {
         self.running = None;
     }
 
+    /// Whether it has not been stopped.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Ends it as `signal` does, with all that belongs to it.
+    pub(crate) fn end_by(&mut self, signal: Signal) {
+        let processes = self.processes();
+        kill(processes[0], signal).unwrap();
+        wait_until("the server has ended", || !processes.iter().copied().any(is_running));
+        self.stop();
+    }
+
     pub(crate) fn restart(&mut self) {
         self.stop();
         let settings = Settings { data_dir: self.folder.0.clone(), keep: Keep::Durable };
         self.running = Some(PrivatePostgres::start(&settings).unwrap());
+    }
+
+    /// Its main process, and those that serve connections and itself.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let pid_file = std::fs::read_to_string(self.folder.0.join("postgres/postmaster.pid")).unwrap();
+        let main = Pid::from_raw(pid_file.lines().next().unwrap().parse().unwrap());
+        std::iter::once(main).chain(children_of(main)).collect()
     }
 
     /// Another program of this server's version, such as `pg_dump`.
@@ -80,7 +103,8 @@ fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
 }
 
-fn execute(url: &str, sql: &str) {
+/// Runs statements.
+pub(crate) fn execute(url: &str, sql: &str) {
     connect(url).batch_execute(sql).unwrap();
 }
 
@@ -94,6 +118,22 @@ pub(crate) fn value(url: &str, sql: &str) -> String {
     }
     let query = format!("SELECT ({sql})::text AS value");
     diesel::sql_query(query).get_result::<Row>(&mut connect(url)).unwrap().value
+}
+
+/// Records every change of a model's status in this database from now on in the table `changes`: when, and how many jobs
+/// that are queued before it were left to others when it was taken.
+pub(crate) fn record_changes(url: &str) {
+    execute(
+        url,
+        "CREATE TABLE changes (model_id int, old text, new text, attempt int, at timestamptz, skipped bigint);
+         CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO changes SELECT NEW.id, OLD.status, NEW.status, NEW.attempt, clock_timestamp(),
+                 (SELECT count(*) FROM models WHERE status = 'queued' AND id < NEW.id AND NEW.status = 'training');
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER record_change AFTER UPDATE OF status ON models FOR EACH ROW
+             WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_change()",
+    );
 }
 
 /// A database of a test's own; dropped with it.
@@ -136,16 +176,7 @@ impl Database {
 
     /// Records every change of a model's status from now on in the table `changes`.
     pub(crate) fn record_changes(&self) {
-        self.execute(
-            "CREATE TABLE changes (model_id int, old text, new text, attempt int, at timestamptz, skipped bigint);
-             CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 INSERT INTO changes SELECT NEW.id, OLD.status, NEW.status, NEW.attempt, clock_timestamp(),
-                     (SELECT count(*) FROM models WHERE status = 'queued' AND id < NEW.id AND NEW.status = 'training');
-                 RETURN NULL;
-             END $$;
-             CREATE TRIGGER record_change AFTER UPDATE OF status ON models FOR EACH ROW
-                 WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_change()",
-        );
+        record_changes(&self.url);
     }
 
     /// How many times the model became `status`, as [`record_changes`](Self::record_changes) saw it.

@@ -9,9 +9,9 @@ mod raw;
 mod service;
 
 pub(crate) use client::{Reply, exchange};
-pub(crate) use database::{Database, Server, private_program, value};
+pub(crate) use database::{Database, Server, execute, private_program, record_changes, value};
 pub(crate) use folder::Folder;
-pub(crate) use process::{Process, ridgeline, wait_until};
+pub(crate) use process::{Process, children_of, is_running, ridgeline, wait_until};
 pub(crate) use python::{python, python_script};
 pub(crate) use raw::Raw;
 pub(crate) use service::{Service, Settings};

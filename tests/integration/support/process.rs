@@ -1,7 +1,6 @@
 //! A process of the real binary, with its output collected.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -38,7 +37,8 @@ pub(crate) fn ridgeline_with_descriptors(arguments: &[&str], most: u32) -> Comma
     command
 }
 
-fn clean(program: &str) -> Command {
+/// A program with nothing of this process's configuration.
+pub(super) fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
@@ -122,6 +122,10 @@ impl Process {
         kill(Pid::from_raw(self.id() as i32), signal).unwrap();
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -155,13 +159,22 @@ impl Process {
 
     /// The processes that it has started and that still run.
     pub(crate) fn children(&self) -> Vec<Pid> {
-        let path = PathBuf::from(format!("/proc/{0}/task", self.id()));
-        let tasks = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-        lists
-            .flat_map(|list| list.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())).collect::<Vec<_>>())
-            .collect()
+        children_of(Pid::from_raw(self.id() as i32))
     }
+}
+
+/// The processes that a process has started and that still run.
+pub(crate) fn children_of(process: Pid) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Whether a process has not ended. A zombie has: it only waits for whoever inherited it to notice.
+pub(crate) fn is_running(process: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 impl Drop for Process {

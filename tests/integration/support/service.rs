@@ -1,12 +1,13 @@
 //! `ridgeline serve` and `ridgeline worker` on a database of the test's own.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::Database;
 use super::client::{Reply, send};
-use super::process::{Process, ridgeline, ridgeline_with_descriptors, wait_until};
+use super::process::{Process, clean, ridgeline, ridgeline_with_descriptors, wait_until};
 
 /// How a service is started: `ROCKET_*` variables over what suits tests.
 pub(crate) struct Settings(Vec<(&'static str, String)>);
@@ -35,6 +36,18 @@ impl Settings {
     /// A service that may have no more than so many files open.
     pub(crate) fn serve_with_descriptors(self, most: u32) -> Service {
         self.started_by(&mut ridgeline_with_descriptors(&["serve"], most))
+    }
+
+    /// A service for which `folder`, empty, is a file system of so many mebibytes.
+    pub(crate) fn serve_on_file_system(self, folder: &Path, mebibytes: u32) -> Service {
+        // In name spaces of its own, where anybody may mount; and as another user than root, whom PostgreSQL refuses.
+        let script =
+            "mount -t tmpfs -o size=$2m tmpfs \"$1\" && exec unshare --user --map-user=1 --map-group=1 \"$0\" serve";
+        let program = ridgeline(&[]);
+        let mut command = clean("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(program.get_program());
+        command.arg(folder).arg(mebibytes.to_string());
+        self.started_by(&mut command)
     }
 
     fn started_by(self, command: &mut Command) -> Service {
