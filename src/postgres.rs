@@ -1,7 +1,8 @@
 //! The private PostgreSQL: a database server of our own, for when none is configured.
 //!
 //! It runs the server binaries that are installed on the machine, listens on a Unix socket alone,
-//! in a folder that only its user may enter, and stops with this process however that ends. The
+//! in a folder that only its user may enter, and stops with this process however that ends. A server
+//! that ends before can be started again in its place, see [`KeptPostgres`]. The
 //! tests use it for a throwaway server. Nothing here connects to the database; that is the pool's
 //! business.
 //!
@@ -19,24 +20,28 @@ mod error;
 mod folder;
 mod guard;
 mod install;
+mod keeper;
 mod pid_file;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
 
 pub use error::Error;
-use error::IoContext;
+use error::{IoContext, log_tail};
 use folder::{Lock, Log, RemoveOnDrop};
 use guard::{Account, Guarded};
 use install::Install;
+pub use keeper::KeptPostgres;
 use pid_file::PidFile;
 
 /// PostgreSQL names its socket `.s.PGSQL.<port>`; nothing listens on the port itself.
@@ -69,10 +74,28 @@ pub struct Settings {
 #[must_use = "the server stops when this is dropped"]
 pub struct PrivatePostgres {
     url: String,
+    command: ServerCommand,
     // The fields are dropped in this order: the server ends, then its folders go, then the lock.
-    _server: Guarded,
-    _folders: RemoveOnDrop,
-    _lock: Lock,
+    server: Guarded,
+    folders: RemoveOnDrop,
+    lock: Lock,
+}
+
+/// What it takes to start the server of a folder.
+#[derive(Debug)]
+struct ServerCommand {
+    arguments: Vec<OsString>,
+    account: Option<Account>,
+    cluster: PathBuf,
+    socket_dir: PathBuf,
+    log: Log,
+}
+
+impl ServerCommand {
+    fn spawn(&self, lock: &Lock, folders: &RemoveOnDrop) -> Result<Guarded, Error> {
+        let (account, log) = (self.account.as_ref(), &self.log.file);
+        Guarded::spawn(&self.arguments, account, lock.file(), log, &folders.0).at("/bin/sh")
+    }
 }
 
 impl PrivatePostgres {
@@ -100,15 +123,14 @@ impl PrivatePostgres {
         folder::wait_for_previous_server(&cluster)?;
         let install = Install::for_cluster(&cluster)?;
         let log = Log::create(&data_dir)?;
-        let spawn = |arguments: &[OsString], folders: &RemoveOnDrop| {
-            Guarded::spawn(arguments, account.as_ref(), lock.file(), &log.file, &folders.0).at("/bin/sh")
-        };
 
         if !cluster.exists() {
             let new = data_dir.join("postgres.new");
             folder::remove_if_present(&new).at(&new)?;
             folder::create_private(&new, account.as_ref())?;
-            let mut initdb = spawn(&install.initdb(&new, settings.keep), &folders)?;
+            let initdb = install.initdb(&new, settings.keep);
+            let mut initdb =
+                Guarded::spawn(&initdb, account.as_ref(), lock.file(), &log.file, &folders.0).at("/bin/sh")?;
             let status = initdb.wait().at("/bin/sh")?;
             if !status.success() {
                 return Err(log.failure("initdb", &status.to_string()));
@@ -118,16 +140,19 @@ impl PrivatePostgres {
         }
 
         let socket_dir = folder::create_for_socket(&data_dir, account.as_ref(), &mut folders)?;
-        let mut server = spawn(&install.server(&cluster, &socket_dir, settings.keep), &folders)?;
+        let arguments = install.server(&cluster, &socket_dir, settings.keep);
+        let command = ServerCommand { arguments, account, cluster, socket_dir, log };
+        let server = command.spawn(&lock, &folders)?;
+        let mut started = Self { url: url(&command.socket_dir), command, server, folders, lock };
         let timeout = Instant::now() + START_TIMEOUT;
         // The file of an earlier server is gone by now, so whatever it says is of the server just
         // started.
-        while !PidFile::read(&cluster)?.is_some_and(|file| file.ready) {
-            if let Some(status) = server.try_wait().at("/bin/sh")? {
-                return Err(log.failure("postgres", &status.to_string()));
+        while !started.is_ready()? {
+            if let Some(status) = started.ended().at("/bin/sh")? {
+                return Err(started.command.log.failure("postgres", &status.to_string()));
             }
             if Instant::now() > timeout {
-                return Err(log.failure("postgres", "not ready in time"));
+                return Err(started.command.log.failure("postgres", "not ready in time"));
             }
             sleep(POLL);
         }
@@ -138,7 +163,34 @@ impl PrivatePostgres {
             data_dir.display(),
             began.elapsed().as_secs_f64()
         );
-        Ok(Self { url: url(&socket_dir), _server: server, _folders: folders, _lock: lock })
+        Ok(started)
+    }
+
+    /// Whether the server that was started last takes connections.
+    fn is_ready(&self) -> Result<bool, Error> {
+        Ok(PidFile::read(&self.command.cluster)?.is_some_and(|file| file.ready))
+    }
+
+    /// How the server ended, if it has.
+    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.server.try_wait()
+    }
+
+    /// The last lines of the server's log.
+    fn last_words(&self) -> String {
+        log_tail(self.command.log.path())
+    }
+
+    /// Starts the server again after it has ended, where it was; it takes connections some time later.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn start_again(&mut self) -> Result<(), Error> {
+        let command = &self.command;
+        folder::wait_for_previous_server(&command.cluster)?;
+        folder::clear(&command.socket_dir)?;
+        self.server = command.spawn(&self.lock, &self.folders)?;
+        Ok(())
     }
 
     /// The URL that libpq, and so Diesel, connects to.

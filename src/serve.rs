@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, Pool, keys};
-use crate::postgres::{self, Keep, PrivatePostgres, Settings};
+use crate::postgres::{self, Keep, KeptPostgres, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
 use crate::watch::Watch;
@@ -37,7 +37,9 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     // Requests are the threads here: none of them starts more for its own prediction.
     blas::use_one_thread();
     // Held until everything that uses it has ended.
-    let (url, _private) = database(&config)?;
+    let (url, private) = database(&config)?;
+    let kept = private.map(KeptPostgres::new).transpose();
+    let _kept = kept.context("starting the thread that keeps the private PostgreSQL running")?;
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &AtomicBool::new(false))?;
     check_access(&config, &mut conn)?;
     drop(conn);

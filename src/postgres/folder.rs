@@ -140,6 +140,15 @@ pub(super) fn create_for_socket(
     Ok(short)
 }
 
+/// Removes the socket and its lock file, which a server that has crashed leaves behind.
+pub(super) fn clear(socket_dir: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(socket_dir).at(socket_dir)? {
+        let path = entry.at(socket_dir)?.path();
+        fs::remove_file(&path).at(&path)?;
+    }
+    Ok(())
+}
+
 /// Makes a folder that only the server's user (and root) may enter.
 pub(super) fn create_private(path: &Path, account: Option<&Account>) -> Result<(), Error> {
     DirBuilder::new().mode(0o700).create(path).at(path)?;
@@ -168,6 +177,7 @@ impl Drop for RemoveOnDrop {
 }
 
 /// The file that `initdb` and the server write to: one for each run, and the one before is kept.
+#[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
     pub(super) file: File,
@@ -184,6 +194,10 @@ impl Log {
         }
         let file = File::options().append(true).create_new(true).mode(0o600).open(&path).at(&path)?;
         Ok(Self { path, file })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn failure(&self, program: &'static str, status: &str) -> Error {

@@ -1,11 +1,13 @@
 //! `ridgeline serve` with no database configured: its own PostgreSQL, kept between runs, gone with the service.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::support::{
-    Folder, Process, Reply, Service, Settings, children_of, example, is_running, ridgeline, wait_until,
+    Folder, Process, Service, Settings, children_of, example, is_running, long_job, ridgeline, wait_until,
 };
 
 /// A service, or worker, without a configured database.
@@ -74,22 +76,66 @@ fn a_second_service_on_the_same_folder_is_refused() {
     first.train(&example());
 }
 
+/// The main process of the private server.
+fn server(folder: &Folder) -> Option<Pid> {
+    let file = std::fs::read_to_string(folder.0.join("postgres/postmaster.pid")).ok()?;
+    file.lines().next()?.parse().ok().map(Pid::from_raw)
+}
+
 #[test]
-fn a_server_that_dies_takes_the_answers_with_it_but_not_the_service() {
+fn a_server_that_ends_is_started_again_and_everything_goes_on() {
     let folder = Folder::new();
     let service = settings(&folder).serve();
     let id = service.train(&example())["model_id"].clone();
-    let pid: i32 = std::fs::read_to_string(folder.0.join("postgres/postmaster.pid"))
-        .unwrap()
-        .lines()
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    let reply: Reply = service.get(&format!("/model/{id}"));
-    assert!([200, 503].contains(&reply.status), "{reply:?}");
-    wait_until("the loss shows", || service.get("/health/ready").status == 503);
+    let expected = service.predict(&id, "b,c\n1,2\n");
+    let workers = |service: &Service| {
+        let is_worker = |&process: &Pid| {
+            let command = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            command.contains("\0worker\0")
+        };
+        service.process.children().into_iter().filter(is_worker).collect::<Vec<_>>()
+    };
+    let before = workers(&service);
+    assert_eq!(before.len(), 1);
+    for signal in [Signal::SIGKILL, Signal::SIGQUIT, Signal::SIGINT] {
+        let long = service.submit(&long_job());
+        wait_until("the job is taken", || service.model(long)["status"] == "training");
+        let old = server(&folder).unwrap();
+        kill(old, signal).unwrap();
+        wait_until("another server runs", || server(&folder).is_some_and(|new| new != old));
+        wait_until("the service is ready again", || service.get("/health/ready").status == 200);
+        assert_eq!(service.predict(&id, "b,c\n1,2\n"), expected);
+        let model = service.ended(long);
+        assert_eq!((&model["status"], &model["attempt"]), (&json!("trained"), &json!(1)), "{signal}: {model}");
+        service.train(&example());
+    }
+    assert_eq!(workers(&service), before);
+    service.process.expect_log("the private PostgreSQL has ended (exit status: 137); it is started again in 200ms");
+    service.process.expect_log("the private PostgreSQL takes connections again");
+}
+
+#[test]
+fn a_server_that_cannot_start_again_is_tried_until_it_can_and_keeps_nobody_from_stopping() {
+    let folder = Folder::new();
+    let mut service = settings(&folder).serve();
+    let id = service.train(&example())["model_id"].clone();
+    let path = folder.0.join("postgres/postgresql.conf");
+    let sound = std::fs::read_to_string(&path).unwrap();
+    let break_it = || {
+        std::fs::write(&path, format!("{sound}\nno_such_setting = 1\n")).unwrap();
+        kill(server(&folder).unwrap(), Signal::SIGKILL).unwrap();
+    };
+    break_it();
+    service.process.expect_log("no_such_setting");
     service.get("/health/live").ok(200);
-    assert_eq!(service.post(&format!("/model/{id}/predict"), &json!({"data": "b,c\n1,2\n"})).status, 503);
+    service.get(&format!("/model/{id}")).error(503);
+    std::fs::write(&path, &sound).unwrap();
+    wait_until("the service is ready again", || service.get("/health/ready").status == 200);
+    service.get(&format!("/model/{id}")).ok(200);
+
+    break_it();
+    wait_until("the loss shows", || service.get("/health/ready").status == 503);
+    let start = Instant::now();
+    assert!(service.process.stop().success());
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
