@@ -6,6 +6,11 @@
 --
 --     CREATE ROLE ridgeline_api LOGIN PASSWORD '..';
 --     CREATE ROLE ridgeline_worker LOGIN PASSWORD '..';
+--
+-- Where the server's messages are not in English, a superuser has these roles see them so:
+--
+--     ALTER ROLE ridgeline_api SET lc_messages = 'C';
+--     ALTER ROLE ridgeline_worker SET lc_messages = 'C';
 
 -- PostgreSQL before 15 lets everybody make tables here.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

@@ -107,12 +107,21 @@ const TRANSIENT_MESSAGES: [&str; 11] = [
     "deadlock detected",
 ];
 
+/// Asks for the words of [`TRANSIENT_MESSAGES`], whatever language the server speaks. A role that may not is left with the
+/// server's own.
+const IN_ENGLISH: &str = "DO $$ BEGIN
+                              PERFORM set_config('lc_messages', 'C', false);
+                          EXCEPTION WHEN insufficient_privilege THEN
+                          END $$";
+
 /// A connection to the database of its own, outside any pool.
 ///
 /// # Errors
 /// When the server cannot be reached or refuses.
 pub fn connect(url: &DatabaseUrl) -> Result<PgConnection, ConnectionError> {
-    PgConnection::establish(url.expose())
+    let mut conn = PgConnection::establish(url.expose())?;
+    conn.batch_execute(IN_ENGLISH).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
 }
 
 /// Connects and migrates, waiting a while for a server that is still starting, or that is started again meanwhile.
@@ -158,7 +167,7 @@ pub fn limit_statements(conn: &mut PgConnection, statement: Duration, lock: Dura
     conn.batch_execute(&format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}"))
 }
 
-/// Gives the pool's connections their limits, so that a request ends even if the database does not answer it.
+/// Gives the pool's connections their language and their limits, so that a request ends even if the database does not answer it.
 #[derive(Debug)]
 struct Limits {
     lock: Duration,
@@ -166,7 +175,9 @@ struct Limits {
 
 impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
     fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
-        limit_statements(conn, STATEMENT_LIMIT, self.lock).map_err(diesel::r2d2::Error::QueryError)
+        conn.batch_execute(IN_ENGLISH)
+            .and_then(|()| limit_statements(conn, STATEMENT_LIMIT, self.lock))
+            .map_err(diesel::r2d2::Error::QueryError)
     }
 }
 

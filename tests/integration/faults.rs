@@ -77,6 +77,26 @@ fn a_bug_is_500_with_a_fixed_text_and_its_cause_in_the_log() {
 }
 
 #[test]
+fn the_database_is_asked_for_messages_in_english_whatever_its_language() {
+    let database = Database::new();
+    let name = database.value("SELECT current_database()");
+    database.execute(&format!(
+        "ALTER DATABASE {name} SET lc_messages = 'C.UTF-8';
+         CREATE TABLE languages (language text);
+         CREATE FUNCTION note_language() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO languages VALUES (current_setting('lc_messages'));
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER note_language AFTER INSERT OR UPDATE ON models FOR EACH STATEMENT EXECUTE FUNCTION note_language()"
+    ));
+    assert_eq!(database.value("SELECT current_setting('lc_messages')"), "C.UTF-8");
+    Service::start(&database).train(&example());
+    // The API has stored the job, and a worker has claimed and ended it.
+    assert!(database.value("SELECT count(*) FROM languages").parse::<u32>().unwrap() >= 3);
+    assert_eq!(database.value("SELECT string_agg(DISTINCT language, ' ') FROM languages"), "C");
+}
+
+#[test]
 fn a_transaction_that_fails_leaves_nothing_behind() {
     let database = Database::new();
     let service = Service::without_workers(&database);
