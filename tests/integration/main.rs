@@ -6,6 +6,7 @@
 
 mod backup;
 mod bodies;
+mod chaos;
 mod client;
 mod command_line;
 mod configuration;
@@ -14,6 +15,7 @@ mod contract;
 mod database;
 mod database_faults;
 mod datasets;
+mod disk_full;
 mod documentation;
 mod engine;
 mod export;
@@ -33,6 +35,7 @@ mod predict;
 mod private_server;
 mod queue;
 mod races;
+mod reliability;
 mod retention;
 mod roles;
 mod service_faults;
