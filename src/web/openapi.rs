@@ -123,7 +123,8 @@ impl Description {
 /// What each call is for, by method and path.
 fn summaries(document: &Value) -> BTreeMap<String, String> {
     let paths = document["paths"].as_object().into_iter().flatten();
-    let calls = paths.flat_map(|(path, item)| {
+    // The files of the page are nobody's to call.
+    let calls = paths.filter(|(path, _)| !path.starts_with("/docs/")).flat_map(|(path, item)| {
         let operations = item.as_object().into_iter().flatten();
         operations.map(move |(method, operation)| {
             let summary = operation["summary"].as_str().unwrap_or_default();

@@ -12,7 +12,7 @@ fn the_description_and_the_index_are_there_without_a_key() {
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let calls = service.get("/").ok(200)["calls"].clone();
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| *path != "/docs/{file}") {
         for (method, operation) in item.as_object().unwrap() {
             assert_eq!(calls[format!("{} {path}", method.to_uppercase())], operation["summary"], "{method} {path}");
         }
