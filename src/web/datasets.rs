@@ -23,6 +23,7 @@ use super::metrics::{Metrics, Purpose};
 use super::models::time;
 use super::page::{Page, wrong};
 use super::predict::prefers_csv;
+use super::query;
 use super::train::check_name;
 use super::upload::{self, Uploaded};
 use crate::config::Config;
@@ -49,7 +50,7 @@ pub(super) struct Calls;
 struct CreateDatasetRequest {
     /// The CSV: numbers below a line of column names.
     #[schema(content_media_type = "text/csv", required)]
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "idempotency::is_digested")]
     data: String,
     /// A name for the dataset.
     #[schema(max_length = 1000, pattern = r"^[^\u0000]*$")]
@@ -322,10 +323,10 @@ impl<'r> Responder<'r, 'r> for Format {
         error::Usual
     )
 )]
-#[get("/dataset/<id>?<format>")]
+#[get("/dataset/<id>")]
 async fn get_dataset(
     id: &str,
-    format: Option<&str>,
+    uri: &Origin<'_>,
     caller: Caller,
     accept: Option<&Accept>,
     lifeline: Lifeline,
@@ -333,8 +334,9 @@ async fn get_dataset(
     cores: &State<Cores>,
 ) -> Result<Format, ApiError> {
     let id = ids::parse("dataset", id)?;
-    let wanted = match format {
-        Some(word) => Wanted::from_word(word)?,
+    let parameters = query::parameters(uri)?;
+    let wanted = match parameters.iter().find(|(name, _)| *name == "format") {
+        Some((_, word)) => Wanted::from_word(word)?,
         None if accept.is_some_and(prefers_csv) => Wanted::Csv,
         None => Wanted::Json,
     };

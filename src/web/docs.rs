@@ -12,7 +12,7 @@ use rocket::response::content::RawHtml;
 use rocket::response::{self, Responder};
 use rocket::{Request, Response, Route, State, get, routes};
 use tokio::sync::OnceCell;
-use utoipa::OpenApi;
+use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
@@ -75,6 +75,18 @@ impl<'r> Responder<'r, 'static> for Page {
     }
 }
 
+/// The names of the files, as they are described.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "they are only described")]
+enum Name {
+    #[schema(rename = "start.js")]
+    Start,
+    #[schema(rename = "swagger-ui.css")]
+    Style,
+    #[schema(rename = "swagger-ui-bundle.js")]
+    Bundle,
+}
+
 /// A file of the page.
 struct File<'s> {
     content_type: ContentType,
@@ -103,7 +115,7 @@ fn docs() -> Page {
 #[utoipa::path(
     tag = "service",
     security(()),
-    params(("file" = String, Path, description = "`start.js`, `swagger-ui.css` or `swagger-ui-bundle.js`.")),
+    params(("file" = inline(Name), Path, description = "The file's name.")),
     responses(
         (status = 200, description = "The file.", content((String = "text/css"), (String = "text/javascript"))),
         error::NotFound,

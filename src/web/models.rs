@@ -17,6 +17,7 @@ use super::export::Wanted;
 use super::ids;
 use super::page::{Page, wrong};
 use super::prefer::{self, Preferred};
+use super::query;
 use super::waiting::Patience;
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
@@ -156,11 +157,14 @@ impl ModelDocument {
 #[get("/model/<id>")]
 async fn get_model(
     id: &str,
+    uri: &Origin<'_>,
     caller: Caller,
     patience: Patience<'_>,
     pool: &State<Pool>,
 ) -> Result<Preferred<RawJson<String>>, ApiError> {
     let id = parse_id(id)?;
+    // A format that is given twice ends here, where it would mean nothing.
+    let _parameters = query::parameters(uri)?;
     let prefer = patience.prefer();
     let document = match patience.document_of_ended(caller, id).await? {
         Some(document) => RawJson(document),

@@ -1,6 +1,11 @@
-//! The description of the API: it can be had and looked at.
+//! The description of the API: it can be had and looked at, and the service keeps to it.
 
-use crate::support::{Database, Service, new_key};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Database, Folder, Service, Settings, new_key};
 
 #[test]
 fn the_description_and_the_index_are_there_without_a_key() {
@@ -51,4 +56,40 @@ fn the_page_needs_nothing_but_the_service() {
     for absent in ["/docs/x.js", "/docs/..%2f..%2fetc%2fpasswd", "/docs/index.html", "/docs/a/b"] {
         service.get(absent).error(404);
     }
+}
+
+#[test]
+fn a_hostile_client_finds_nothing_that_the_description_does_not_say() {
+    let database = Database::new();
+    let keys = ["one", "two"].map(|name| (name, new_key(&database, name)));
+    let service = Settings::new(&database.url).set("ROCKET_TRAINING_LIMIT_SECONDS", 10).serve();
+    let folder = Folder::new();
+    std::fs::create_dir(&folder.0).unwrap();
+    let header = |key: &str| json!([{"name": "Authorization", "value": format!("Bearer {key}")}]);
+    let clients = keys.map(|(name, key)| json!({"name": name, "fixedHeaders": header(&key)}));
+    let file = folder.0.join("keys.json");
+    std::fs::write(&file, json!({"auth": clients}).to_string()).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = root.join("target/tools/python/bin/schemathesis");
+    let output = Command::new(&program)
+        .arg("--config-file")
+        .arg(root.join("tests/schemathesis/schemathesis.toml"))
+        .args(["run", &service.url("/openapi.json"), "--checks", "all"])
+        .env("SCHEMATHESIS_HOOKS", root.join("tests/schemathesis/hooks.py"))
+        .env("KEYS", &file)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(&folder.0)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; script/setup test installs it", program.display()));
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    // It has really trained and predicted, not only been refused.
+    let log = service.process.log();
+    for (words, least) in
+        [(": trained in ", 5), ("/predict 200 in", 5), ("/infer 200 in", 5), ("POST /datasets 201 in", 5)]
+    {
+        let count = log.matches(words).count();
+        assert!(count >= least, "{words:?} {count} times\n{stdout}");
+    }
+    assert!(!log.contains(" ERROR "), "{stdout}");
 }

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::body;
 use super::super::error::ApiError;
-use super::super::{ids, query};
+use super::super::{idempotency, ids, query};
 use crate::training::{Loss, Params};
 
 /// Random folds where the client says nothing.
@@ -27,7 +27,7 @@ pub(super) struct TrainRequest {
     /// The CSV. Exactly one of `data` and `dataset_id` must be given.
     #[schema(content_media_type = "text/csv")]
     #[param(ignore)]
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "idempotency::is_digested")]
     data: Option<String>,
     /// The number of a dataset that was posted before.
     #[schema(value_type = Option<i32>, minimum = 1)]
