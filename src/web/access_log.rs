@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::Header;
+use rocket::http::{Header, Method};
 use rocket::{Data, Request, Response};
 
 /// The header that carries the id, both ways.
@@ -38,13 +38,18 @@ fn is_decent(id: &str) -> bool {
 /// Sets the `X-Request-Id` of replies and writes the access log.
 pub(super) struct AccessLog;
 
-/// When a request's head was read.
-pub(super) struct Arrival(Instant);
+/// When a request's head was read, and its method, which fairings change.
+pub(super) struct Arrival(Instant, Method);
 
 impl Arrival {
     /// That of `request`.
     pub(super) fn of<'r>(request: &'r Request<'_>) -> &'r Self {
-        request.local_cache(|| Self(Instant::now()))
+        request.local_cache(|| Self(Instant::now(), request.method()))
+    }
+
+    /// The method that the client chose.
+    pub(super) fn method(&self) -> Method {
+        self.1
     }
 
     /// How long ago it was.
@@ -67,8 +72,9 @@ impl Fairing for AccessLog {
         let id = RequestId::of(request);
         response.set_header(Header::new(HEADER, id.to_string()));
         let path: String = request.uri().path().as_str().chars().take(200).collect();
-        let milliseconds = Arrival::of(request).elapsed().as_secs_f64() * 1e3;
-        let (method, status) = (request.method(), response.status().code);
+        let arrival = Arrival::of(request);
+        let milliseconds = arrival.elapsed().as_secs_f64() * 1e3;
+        let (method, status) = (arrival.method(), response.status().code);
         log::info!("request {id}: {method} {path} {status} in {milliseconds:.1} ms");
     }
 }

@@ -1,5 +1,6 @@
 //! Request bodies: their type, their encoding, their size and pace, and their text.
 
+mod bounded;
 mod csv;
 mod form;
 mod json;
@@ -17,6 +18,7 @@ use super::connections::has_been_given_up;
 use super::error::ApiError;
 use crate::config::Config;
 use crate::table;
+pub(super) use bounded::AtMost;
 pub(super) use csv::{Cores, Csv, Reading, refused};
 pub(super) use form::Form;
 pub(super) use json::{from_json, json_error};
@@ -28,6 +30,8 @@ pub(super) use whole::{whole, wholes};
 
 /// Memory that is asked for before the first byte, at most.
 const FIRST_ROOM: u64 = 1 << 20;
+/// As much of a body as Rocket reads of every request, in search of a form's `_method`.
+const PEEKED: usize = "_method=delete".len();
 
 /// A body by the type that its header names.
 #[expect(clippy::large_enum_variant, reason = "there is one for a request")]
@@ -56,23 +60,51 @@ pub(super) struct RequestBody<'r> {
     /// Its size on the way, as announced.
     length: u64,
     held: &'r Held,
-    /// Its first bytes did not come in time.
-    is_late: bool,
+    /// What became of its first bytes.
+    start: Start,
+    /// What is wrong with the way that it is sent.
+    framing: Result<(), ApiError>,
+}
+
+/// What became of the first bytes of a body, which Rocket reads before anybody asks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// They are there.
+    Read,
+    /// They did not come in time.
+    Late,
+    /// The body broke off among them. Rocket drops that error, and what follows looks like an ordinary end.
+    Broken,
+}
+
+impl Start {
+    async fn of(request: &Request<'_>, data: &mut Data<'_>) -> Self {
+        let was_complete = data.peek_complete();
+        if has_been_given_up(request) {
+            Self::Late
+        } else if !was_complete && data.peek(PEEKED).await.len() < PEEKED {
+            // Neither all that Rocket looks for nor the end: reading ended in an error.
+            Self::Broken
+        } else {
+            Self::Read
+        }
+    }
 }
 
 #[rocket::async_trait]
 impl<'r> FromData<'r> for RequestBody<'r> {
     type Error = Infallible;
 
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+    async fn from_data(request: &'r Request<'_>, mut data: Data<'r>) -> Outcome<'r, Self> {
         let headers = request.headers();
         Outcome::Success(Self {
+            start: Start::of(request, &mut data).await,
+            framing: check_framing(request),
             data,
             content_type: request.content_type(),
             coding: headers.get("Content-Encoding").collect::<Vec<_>>().join(","),
             length: headers.get_one("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0),
             held: Held::of(request),
-            is_late: has_been_given_up(request),
         })
     }
 }
@@ -128,14 +160,16 @@ impl<'r> RequestBody<'r> {
         let pace = Pace { stall: config.body_stall, rate: config.body_rate };
         let coding = self.coding();
         let is_too_large = self.length > limit.as_u64();
-        if self.is_late {
-            return Err(ApiError::timeout("the body stalled before its first bytes"));
+        match self.start {
+            Start::Read => {}
+            Start::Late => return Err(ApiError::timeout("the body stalled before its first bytes")),
+            Start::Broken => return Err(stream::broken()),
         }
         let mut stream = BodyStream::new(self.data, *coding.as_ref().unwrap_or(&Coding::Identity), limit, pace);
-        match (coding, format) {
-            (Ok(_), Ok(format)) if !is_too_large => Ok((format, stream)),
-            (Ok(_), Ok(_)) => Err(stream.refuse(ApiError::too_large(limit)).await),
-            (Err(error), _) | (_, Err(error)) => Err(stream.refuse(error).await),
+        match (self.framing, coding, format) {
+            (Ok(()), Ok(_), Ok(format)) if !is_too_large => Ok((format, stream)),
+            (Ok(()), Ok(_), Ok(_)) => Err(stream.refuse(ApiError::too_large(limit)).await),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => Err(stream.refuse(error).await),
         }
     }
 
@@ -145,9 +179,9 @@ impl<'r> RequestBody<'r> {
         error
     }
 
-    /// Whether there is nothing in it.
+    /// Whether there is nothing in it, and nothing was to be.
     pub(super) async fn is_empty(&mut self) -> bool {
-        self.data.peek(1).await.is_empty()
+        self.start == Start::Read && self.data.peek(1).await.is_empty()
     }
 
     fn format(&self) -> Result<Format, ApiError> {
@@ -177,6 +211,20 @@ impl<'r> RequestBody<'r> {
             ))),
         }
     }
+}
+
+/// Refuses what the HTTP library lets through: a body that went through a transfer coding that it does not undo.
+///
+/// # Errors
+/// 400 that names the coding.
+fn check_framing(request: &Request<'_>) -> Result<(), ApiError> {
+    let codings: Vec<&str> = request.headers().get("Transfer-Encoding").collect();
+    let coding = codings.join(", ");
+    if coding.is_empty() || coding.eq_ignore_ascii_case("chunked") {
+        return Ok(());
+    }
+    let coding = table::shown(&coding);
+    Err(ApiError::ambiguous(format!("the body's Transfer-Encoding must be chunked and nothing else, but is {coding}")))
 }
 
 /// The text that the bytes of `what` are.

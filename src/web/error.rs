@@ -56,6 +56,8 @@ pub(super) struct ApiError {
     message: String,
     /// What the log is told and the client is not.
     cause: Option<anyhow::Error>,
+    /// Whether the connection ends with the reply.
+    is_last: bool,
 }
 
 /// The body of every error.
@@ -70,12 +72,17 @@ pub(super) struct ErrorBody<'a> {
 
 impl ApiError {
     fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), cause: None }
+        Self { status, code, message: message.into(), cause: None, is_last: false }
     }
 
     /// 400: the body is not what its content type says.
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(Status::BadRequest, "bad_request", message)
+    }
+
+    /// 400: another reader of the same bytes might see another request. What comes behind it is not read.
+    pub(super) fn ambiguous(message: impl Into<String>) -> Self {
+        Self { is_last: true, ..Self::malformed(message) }
     }
 
     /// 401: no key, or none that is known.
@@ -88,9 +95,14 @@ impl ApiError {
         Self::new(Status::NotFound, "not_found", message)
     }
 
+    /// 404: the path leads nowhere.
+    pub(super) fn nothing_at(path: &str) -> Self {
+        Self::not_found(format!("there is nothing at {}", shown(path)))
+    }
+
     /// 408: the body does not arrive.
     pub(super) fn timeout(message: impl Into<String>) -> Self {
-        Self::new(Status::RequestTimeout, "timeout", message)
+        Self { is_last: true, ..Self::new(Status::RequestTimeout, "timeout", message) }
     }
 
     /// 409: the model is not trained.
@@ -174,10 +186,15 @@ impl Refusal {
 /// The outcome of a request guard that refuses: Rocket hands only the status on, so the catcher finds the rest here.
 pub(super) fn refuse<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
     let status = error.status;
+    keep(request, error);
+    Outcome::Error((status, ()))
+}
+
+/// Keeps an error for the catcher, to be the reply to a request that no route takes.
+pub(super) fn keep(request: &Request<'_>, error: ApiError) {
     if let Ok(mut refusal) = Refusal::of(request).0.lock() {
         *refusal = Some(error);
     }
-    Outcome::Error((status, ()))
 }
 
 /// A failed query is our mistake, unless the database is away; a row that was not found has its meaning from the caller.
@@ -205,7 +222,7 @@ impl<'r> Responder<'r, 'static> for ApiError {
         if self.status == Status::ServiceUnavailable {
             response.set_header(Header::new("Retry-After", RETRY_AFTER.to_string()));
         }
-        if self.status == Status::RequestTimeout {
+        if self.is_last {
             response.set_header(Header::new("Connection", "close"));
         }
         if self.status == Status::UnsupportedMediaType {
@@ -242,10 +259,11 @@ fn answer(status: Status, request: &Request<'_>) -> ApiError {
             let message = format!("{} does not take this method", shown(path.as_str()));
             ApiError::new(Status::MethodNotAllowed, "method_not_allowed", message)
         }
-        404 => ApiError::not_found(format!("there is nothing at {}", shown(path.as_str()))),
+        404 => ApiError::nothing_at(path.as_str()),
         400..500 => {
             let reason = status.reason().unwrap_or("Bad Request").to_lowercase();
-            ApiError::new(status, "bad_request", format!("the request cannot be understood: {reason}"))
+            let message = format!("the request cannot be understood: {reason}");
+            ApiError { is_last: true, ..ApiError::new(status, "bad_request", message) }
         }
         503 => ApiError::unavailable("the service is not available at the moment", anyhow!("Rocket answered 503")),
         code => ApiError::internal(anyhow!("Rocket answered {code}; a panic has its own line in the log")),

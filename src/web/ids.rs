@@ -21,9 +21,9 @@ pub(super) fn parse(noun: &str, id: &str) -> Result<i32, ApiError> {
 
 /// The number that `text` writes, at least 1.
 pub(super) fn number(text: &str) -> Option<i32> {
-    // Digits alone: a sign or a blank would be a second name of the same thing.
-    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    number.filter(|&number| number >= 1)
+    // In its one spelling: a sign, a blank or a zero in front would make a second name of the same thing.
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    is_plain.then(|| text.parse().ok()).flatten()
 }
 
 /// The number of a `noun` from a body.

@@ -273,7 +273,7 @@ async fn v2_infer(
         let cells = request.cells(&model.features)?;
         let result = evaluate(&model, &cells, |row| format!("inputs: row {}", row + 1))?;
         metrics.received(Purpose::Prediction, bytes.len() as u64, result.len());
-        reply(id, request.id.clone(), &result, request.wants_binary()?)
+        reply(id, request.id.clone(), &result, request.wants_binary())
     })
     .await
 }

@@ -186,7 +186,7 @@ impl Fairing for RequestMetrics {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let method = request.method().as_str();
+        let method = Arrival::of(request).method().as_str();
         // `/model/<id>/predict` is written as it is everywhere else: `/model/{id}/predict`.
         let route = request.route().map(|route| route.uri.path().replace('<', "{").replace('>', "}"));
         let route = route.as_deref().unwrap_or(NO_ROUTE);

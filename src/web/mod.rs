@@ -61,6 +61,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .attach(shield)
         .attach(headers::SecurityHeaders)
         .attach(access_log::AccessLog)
+        .attach(routing::Unambiguous)
         .attach(body::release())
         .attach(RequestMetrics(metrics))
         .register("/", error::catchers())

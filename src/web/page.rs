@@ -39,7 +39,7 @@ impl Page {
         for (name, value) in query::parameters(uri)? {
             match name {
                 "limit" => {
-                    let in_range = value.parse().ok().filter(|limit| (1..=SIZE.1).contains(limit));
+                    let in_range = ids::number(value).map(i64::from).filter(|limit| (1..=SIZE.1).contains(limit));
                     page.limit =
                         in_range.ok_or_else(|| wrong(name, value, format!("a whole number from 1 to {}", SIZE.1)))?;
                 }

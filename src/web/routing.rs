@@ -1,5 +1,5 @@
 //! What Rocket's router lacks: 405 instead of 404 where a path has other methods than the one that was asked for; and what it
-//! has too much: another method by a field of a form.
+//! has too much: another method by a field of a form, and more than one way to write a path.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,6 +8,8 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::form::Form;
 use rocket::http::Method;
 use rocket::{Data, Request};
+
+use super::error::{self, ApiError};
 
 /// The methods that a request's path takes.
 pub(super) struct AllowedMethods(BTreeSet<&'static str>);
@@ -49,6 +51,31 @@ fn matches(template: &str, path: &[&str]) -> bool {
             .iter()
             .zip(path)
             .all(|(part, segment)| if part.starts_with('<') { !segment.is_empty() } else { part == segment })
+}
+
+/// Refuses what Rocket reads in a way that a proxy before it may not: a request for two hosts, and a path with an empty
+/// segment, such as `//models`, which Rocket takes for `/models`. A guard of hosts or paths must not be got around.
+pub(super) struct Unambiguous;
+
+#[rocket::async_trait]
+impl Fairing for Unambiguous {
+    fn info(&self) -> Info {
+        Info { name: "unambiguous requests", kind: Kind::Request }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        let path = request.uri().path();
+        let refusal = if request.headers().get("Host").nth(1).is_some() {
+            ApiError::ambiguous("the request names more than one host")
+        } else if path.as_str().contains("//") {
+            ApiError::nothing_at(path.as_str())
+        } else {
+            return;
+        };
+        error::keep(request, refusal);
+        // No route takes this method, and the catcher finds what was kept.
+        request.set_method(Method::Connect);
+    }
 }
 
 /// Takes back what Rocket does to a posted form whose first field is `_method`: it takes the field for the method. No call

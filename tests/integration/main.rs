@@ -20,6 +20,7 @@ mod documentation;
 mod engine;
 mod export;
 mod faults;
+mod hostile;
 mod idempotency;
 mod inference;
 mod keys;

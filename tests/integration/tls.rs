@@ -157,6 +157,8 @@ fn every_reply_forbids_to_keep_guess_run_and_frame_it() {
         assert_eq!(reply.header("x-frame-options"), "DENY", "{reply:?}");
         assert_eq!(reply.header("referrer-policy"), "no-referrer", "{reply:?}");
         assert!(reply.header("content-security-policy").contains("default-src 'none'"), "{reply:?}");
+        assert_eq!(reply.header("cross-origin-resource-policy"), "same-origin", "{reply:?}");
+        assert_eq!(reply.header("access-control-allow-origin"), "", "{reply:?}");
         assert_eq!(reply.header("strict-transport-security"), "", "over plain HTTP: {reply:?}");
     }
 }

@@ -1,10 +1,12 @@
 //! `multipart/form-data` bodies: a CSV file and its name, from a browser or `curl -F`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use multer::{Field, Multipart};
 use rocket::data::ByteUnit;
 use rocket::futures::stream;
+use tokio::task::yield_now;
 use utoipa::ToSchema;
 
 use super::super::error::ApiError;
@@ -25,6 +27,9 @@ pub(in crate::web) struct Form {
 
 /// Longest field besides the file; how long a name may be is told by whoever takes it.
 const LONGEST_FIELD: usize = 64 << 10;
+/// Longest head of a part, and of what stands before the first one. multer holds all of it, and looks through it again with
+/// every chunk.
+const LONGEST_HEAD: usize = 64 << 10;
 
 impl RequestBody<'_> {
     /// Whether the headers announce a form.
@@ -55,15 +60,26 @@ impl RequestBody<'_> {
     }
 }
 
-/// The chunks of a body as multer takes them. What ends them early waits in `failure`.
+/// The fields of a form, from the chunks of a body as multer takes them. What ends them early waits in `failure`.
 async fn read_fields(body: &mut BodyStream<'_>, held: &Held, length: u64, boundary: String) -> Result<Form, ApiError> {
     let failure = Arc::new(Mutex::new(None));
+    // What has arrived of a head that is not complete.
+    let head = Arc::new(AtomicUsize::new(0));
     let chunks = stream::unfold((body, 0), |(body, received)| {
-        let failure = Arc::clone(&failure);
+        let (failure, head) = (Arc::clone(&failure), Arc::clone(&head));
         async move {
-            let next = match body.next().await {
+            // multer takes all chunks that there are before it looks at them; so it looks at each.
+            yield_now().await;
+            let next = if head.load(Ordering::Relaxed) > LONGEST_HEAD {
+                let message = format!("the head of a part of the form is longer than {LONGEST_HEAD} bytes");
+                Err(ApiError::malformed(message))
+            } else {
+                body.next().await
+            };
+            let next = match next {
                 Ok(None) => return None,
                 Ok(Some(chunk)) => {
+                    head.fetch_add(chunk.len(), Ordering::Relaxed);
                     let received = received + chunk.len() as u64;
                     held.reserve(received, length).map(|()| (chunk, received))
                 }
@@ -84,7 +100,9 @@ async fn read_fields(body: &mut BodyStream<'_>, held: &Held, length: u64, bounda
         Some(failure) => failure,
         None => ApiError::malformed(format!("the body is not the multipart/form-data that it says: {error}")),
     };
-    while let Some(field) = parts.next_field().await.map_err(said)? {
+    loop {
+        head.store(0, Ordering::Relaxed);
+        let Some(field) = parts.next_field().await.map_err(&said)? else { return Ok(form) };
         let name = field.name().unwrap_or_default().to_owned();
         let (place, most) = match name.as_str() {
             "file" | "data" => (&mut form.csv, usize::MAX),
@@ -97,9 +115,8 @@ async fn read_fields(body: &mut BodyStream<'_>, held: &Held, length: u64, bounda
         if place.is_some() {
             return Err(ApiError::invalid(format!("{name}: given twice in the form")));
         }
-        *place = Some(text(field, &name, most, &said).await?);
+        *place = Some(text(field, &name, most, &head, &said).await?);
     }
-    Ok(form)
 }
 
 /// The text of a field.
@@ -107,10 +124,13 @@ async fn text(
     mut field: Field<'_>,
     name: &str,
     most: usize,
+    head: &AtomicUsize,
     said: impl Fn(multer::Error) -> ApiError,
 ) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(&said)? {
+        // It was no head.
+        head.store(0, Ordering::Relaxed);
         if bytes.len() + chunk.len() > most {
             return Err(ApiError::invalid(format!("{name}: the field is longer than {most} bytes")));
         }

@@ -27,13 +27,17 @@ pub(in crate::web) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Ap
     Ok(value)
 }
 
+/// Most fields of an object: the names of one object are held at once.
+const MOST_FIELDS: usize = 1000;
+
 /// serde's names of types, and ours.
-const TYPE_NAMES: [(&str, &str); 5] = [
+const TYPE_NAMES: [(&str, &str); 6] = [
     ("expected usize", "expected a whole number"),
     ("expected u64", "expected a whole number"),
     ("expected i64", "expected a whole number"),
     ("expected f64", "expected a number"),
     ("expected a sequence", "expected a list"),
+    ("expected a boolean", "expected true or false"),
 ];
 
 /// A sentence from what serde says about the field at `path`, which is `.` for the whole.
@@ -93,6 +97,9 @@ impl<'de> Visitor<'de> for UniqueNames {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
+            if names.len() == MOST_FIELDS {
+                return Err(A::Error::custom(format!("an object has more than {MOST_FIELDS} fields")));
+            }
             if names.contains(&name) {
                 return Err(A::Error::custom(format!("duplicate field {}", shown(&name))));
             }
@@ -152,5 +159,13 @@ mod tests {
                 None => assert!(said.starts_with("Ok"), "{text}: {said}"),
             }
         }
+    }
+    #[test]
+    fn an_object_with_more_fields_than_anybody_needs_is_refused() {
+        let object =
+            |n| format!("{{\"a\": {{{}}}}}", (0..n).map(|i| format!("\"{i}\": 0")).collect::<Vec<_>>().join(","));
+        assert!(from_json::<Value>(&object(1000)).is_ok());
+        let said = format!("{:?}", from_json::<Value>(&object(1001)));
+        assert!(said.contains("an object has more than 1000 fields"), "{said}");
     }
 }

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
+use super::AtMost;
+
 /// Doubles are whole numbers one by one up to here.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
 
@@ -13,9 +15,11 @@ pub(in crate::web) fn whole<'de, T: TryFrom<i128>, D: Deserializer<'de>>(from: D
     Ok(Option::<Whole<T>>::deserialize(from)?.map(|Whole(number)| number))
 }
 
-/// A list of whole numbers, for `deserialize_with`.
-pub(in crate::web) fn wholes<'de, T: TryFrom<i128>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    Ok(Vec::<Whole<T>>::deserialize(from)?.into_iter().map(|Whole(number)| number).collect())
+/// A list of at most `N` whole numbers, for `deserialize_with`.
+pub(in crate::web) fn wholes<'de, T: TryFrom<i128>, const N: usize, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(AtMost::<Whole<T>, N>::deserialize(from)?.0.into_iter().map(|Whole(number)| number).collect())
 }
 
 struct Whole<T>(T);
@@ -83,7 +87,7 @@ mod tests {
         ] {
             assert_eq!(read(text), number, "{text}");
         }
-        let list = wholes::<usize, _>(&mut serde_json::Deserializer::from_str("[1, 2.0]"));
+        let list = wholes::<usize, 8, _>(&mut serde_json::Deserializer::from_str("[1, 2.0]"));
         assert_eq!(list.unwrap(), [1, 2]);
     }
 }

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::super::body::{from_json, wholes};
@@ -26,7 +25,22 @@ impl<'r> FromRequest<'r> for Header {
     }
 }
 
-/// The JSON of a request. Parameters that mean nothing here are hints, and ignored.
+/// Most extents of a tensor's shape: two at most make sense.
+const MOST_EXTENTS: usize = 8;
+
+/// The parameters that mean something here; all others are hints, and not even held.
+#[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "an object")]
+struct Parameters {
+    /// Of a request: whether the output is wanted as bytes.
+    binary_data_output: Option<bool>,
+    /// The same of one output.
+    binary_data: Option<bool>,
+    /// Of an input: how many bytes of it stand behind the JSON.
+    binary_data_size: Option<u64>,
+}
+
+/// The JSON of a request.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct InferRequest {
@@ -39,7 +53,7 @@ pub(super) struct InferRequest {
     /// `binary_data_output` asks for outputs as bytes behind the JSON.
     #[serde(default)]
     #[schema(value_type = Object)]
-    parameters: Map<String, Value>,
+    parameters: Parameters,
     /// One matrix of shape `[rows, features]`, or one column of shape `[rows]` for each feature by its name.
     inputs: Vec<Input>,
     /// `prediction`, or nothing.
@@ -52,13 +66,14 @@ pub(super) struct InferRequest {
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Input {
     name: String,
-    #[serde(deserialize_with = "wholes")]
+    #[serde(deserialize_with = "wholes::<_, MOST_EXTENTS, _>")]
+    #[schema(max_items = 8)]
     shape: Vec<usize>,
     datatype: DataType,
     /// `binary_data_size`, where the numbers are bytes behind the JSON.
     #[serde(default)]
     #[schema(value_type = Object)]
-    parameters: Map<String, Value>,
+    parameters: Parameters,
     /// The numbers, flat or in lists in lists as the shape says.
     #[schema(value_type = Option<Vec<Value>>)]
     data: Option<Numbers>,
@@ -72,7 +87,7 @@ struct Output {
     /// `binary_data` asks for bytes behind the JSON.
     #[serde(default)]
     #[schema(value_type = Object)]
-    parameters: Map<String, Value>,
+    parameters: Parameters,
 }
 
 impl InferRequest {
@@ -151,15 +166,9 @@ impl InferRequest {
     }
 
     /// Whether the output is wanted as bytes behind the JSON.
-    ///
-    /// # Errors
-    /// 422 when that is not said by true or false.
-    pub(super) fn wants_binary(&self) -> Result<bool, ApiError> {
-        let by_request = flag(&self.parameters, "binary_data_output")?.unwrap_or(false);
-        match self.outputs.first() {
-            Some(output) => Ok(flag(&output.parameters, "binary_data")?.unwrap_or(by_request)),
-            None => Ok(by_request),
-        }
+    pub(super) fn wants_binary(&self) -> bool {
+        let by_output = self.outputs.first().and_then(|output| output.parameters.binary_data);
+        by_output.or(self.parameters.binary_data_output).unwrap_or(false)
     }
 }
 
@@ -169,7 +178,7 @@ impl Input {
         let wrong = |sentence: String| ApiError::invalid(format!("inputs[{index}]{sentence}"));
         let count = self.shape.iter().try_fold(1_usize, |count, &extent| count.checked_mul(extent));
         let count = count.ok_or_else(|| wrong(".shape: is too large".to_owned()))?;
-        let size = self.parameters.get("binary_data_size");
+        let size = self.parameters.binary_data_size;
         let rest = match (&mut self.data, size) {
             (Some(_), Some(_)) => return Err(wrong(": has both data and binary_data_size".to_owned())),
             (None, None) => return Err(wrong(": has neither data nor binary_data_size".to_owned())),
@@ -180,7 +189,7 @@ impl Input {
             }
             (None, Some(size)) => {
                 let expected = count.saturating_mul(self.datatype.size());
-                if size.as_u64() != Some(expected as u64) {
+                if size != expected as u64 {
                     return Err(wrong(format!(".parameters.binary_data_size: must be {expected} for this shape")));
                 }
                 let Some((bytes, rest)) = binary.split_at_checked(expected) else {
@@ -196,10 +205,4 @@ impl Input {
         }
         Ok(rest)
     }
-}
-
-/// A parameter that is true or false.
-fn flag(parameters: &Map<String, Value>, name: &str) -> Result<Option<bool>, ApiError> {
-    let wrong = || ApiError::invalid(format!("parameters.{name}: expected true or false"));
-    parameters.get(name).map(|value| value.as_bool().ok_or_else(wrong)).transpose()
 }

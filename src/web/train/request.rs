@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::body;
+use super::super::body::{self, AtMost};
 use super::super::error::ApiError;
 use super::super::{idempotency, ids, query};
 use crate::training::{Loss, Params};
@@ -49,7 +49,7 @@ pub(super) struct TrainRequest {
     /// The penalties to choose from, each 0 or more; an automatic grid where there are none.
     #[schema(value_type = Option<Vec<Penalty>>, min_items = 1, max_items = 10000)]
     #[param(value_type = Option<Vec<Penalty>>, min_items = 1, max_items = 10000, style = Form, explode = false)]
-    l2_coef: Option<Vec<f64>>,
+    l2_coef: Option<AtMost<f64, MOST_PENALTIES>>,
     /// What the folds are drawn from; drawn at random, and reported, where it is not given.
     #[serde(default, deserialize_with = "body::whole")]
     seed: Option<u64>,
@@ -128,16 +128,13 @@ impl TrainRequest {
                 "fold_column: the column is the folds, so n_folds and seed cannot be given too",
             ));
         }
-        if self.l2_coef.as_ref().is_some_and(|penalties| penalties.len() > MOST_PENALTIES) {
-            return Err(ApiError::invalid(format!("l2_coef: at most {MOST_PENALTIES} penalties can be tried at once")));
-        }
         check_name(self.name.as_deref())?;
         let draws = self.fold_column.is_none();
         let params = Params {
             target: self.target,
             n_folds: draws.then_some(self.n_folds.unwrap_or(DEFAULT_FOLDS)),
             fit_intercept: self.fit_intercept.unwrap_or(true),
-            l2_coef: self.l2_coef,
+            l2_coef: self.l2_coef.map(|AtMost(penalties)| penalties),
             seed: draws.then(|| self.seed.unwrap_or_else(|| rand::random_range(0..=LARGEST_DRAWN_SEED))),
             loss: self.loss.unwrap_or(Loss::Mean),
             standardize: self.standardize.unwrap_or(false),

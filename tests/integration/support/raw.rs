@@ -1,7 +1,7 @@
 //! A connection without an HTTP client: for what no client would send, or not so slowly.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
@@ -29,6 +29,11 @@ impl Raw {
     /// The same connection, to be read while something is sent.
     pub(crate) fn reader(&self) -> Self {
         Self(self.0.try_clone().unwrap())
+    }
+
+    /// Sends nothing more, but still listens.
+    pub(crate) fn end(&mut self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Everything that comes until the other side closes the connection.
