@@ -114,7 +114,10 @@ impl Config {
     }
 
     /// Checks what the file and the environment say, and fills in the defaults.
-    pub(crate) fn from_sources(sources: Figment) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn from_sources(sources: Figment) -> anyhow::Result<Self> {
         check_names(&sources.extract::<Dict>().map_err(without_values)?)?;
         let figment = defaults().merge(&sources).select(sources.profile().clone());
         let keys: Keys = figment.extract().map_err(without_values)?;
