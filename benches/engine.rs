@@ -6,6 +6,10 @@
 //! - `engine digits FOLDER` prints the correct digits on the sets of a folder, as `docs/engine.md` shows them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program for the developer")]
 
+#[path = "../src/ridge/tests/digits.rs"]
+mod digits;
+
+use digits::digits;
 use ndarray::Array2;
 use ndarray_linalg::{Cholesky, UPLO};
 use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Report, allocator, blas, cross_validate};
@@ -116,13 +120,6 @@ fn limit(n: usize, d: usize, n_folds: usize, n_penalties: usize) {
     let factor =
         median(|| drop(std::hint::black_box(a.cholesky(UPLO::Lower).unwrap()))) * factorisations as f64 / cores;
     println!("{} {rate} {syrk} {read} {factor}", syrk + read + factor);
-}
-
-/// Correct decimal digits (NIST's log relative error), 16 at most. A truth of zero is written as something tiny.
-fn digits(found: f64, truth: &serde_json::Value) -> f64 {
-    let truth: f64 = truth.as_str().unwrap().parse().unwrap();
-    let error = if truth.abs() < 1e-200 { found.abs() } else { ((found - truth) / truth).abs() };
-    if error == 0.0 { 16.0 } else { (-error.log10()).min(16.0) }
 }
 
 /// For each set of `FOLDER/truth.json` and each of its penalties: the least digits of a coefficient, and those of the

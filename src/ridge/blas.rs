@@ -93,9 +93,9 @@ fn int(n: usize) -> c_int {
     c_int::try_from(n).expect("dimensions fit LAPACK's 32-bit integers")
 }
 
-/// `c += aᵀ a` (dsyrk), a: (rows, p) row-major, its rows `stride` values apart, c: (p, p), upper triangle.
-pub(super) fn add_gram(rows: usize, p: usize, stride: usize, a: &[f64], c: &mut [f64]) {
-    assert!(p <= stride && a.len() >= rows * stride && c.len() == p * p);
+/// `c += aᵀ a` (dsyrk), a: (rows, p) row-major, c: (p, p), upper triangle; the strides are those of a's rows and of c's.
+pub(super) fn add_gram(rows: usize, p: usize, (stride, c_stride): (usize, usize), a: &[f64], c: &mut [f64]) {
+    assert!(p <= stride && a.len() >= rows * stride && p <= c_stride && c.len() >= p * c_stride);
     let (upper, transposed) = (CBLAS_UPLO::CblasUpper, CBLAS_TRANSPOSE::CblasTrans);
     // SAFETY: the slices have the lengths that the shapes say.
     unsafe {
@@ -110,7 +110,7 @@ pub(super) fn add_gram(rows: usize, p: usize, stride: usize, a: &[f64], c: &mut 
             int(stride),
             1.0,
             c.as_mut_ptr(),
-            int(p),
+            int(c_stride),
         );
     }
 }

@@ -13,6 +13,15 @@ pub(super) struct Columns {
     pub(super) features: Vec<usize>,
 }
 
+/// Where (features.., target) lie if they are adjacent columns, in some order.
+#[derive(Debug, Clone)]
+pub(super) struct Adjacent {
+    /// The first of the columns.
+    pub(super) first: usize,
+    /// How far behind it each of (features.., target) lies.
+    pub(super) places: Vec<usize>,
+}
+
 impl Columns {
     pub(super) fn new(params: &Params, n_columns: usize) -> Self {
         let fold = match params.folds {
@@ -58,9 +67,25 @@ impl Columns {
         }
     }
 
+    /// `None` if there are other columns between features and target.
+    pub(super) fn all_adjacent(&self) -> Option<Adjacent> {
+        let columns = self.features.iter().chain([&self.target]);
+        let first = columns.clone().copied().min()?;
+        let places: Vec<usize> = columns.map(|c| c - first).collect();
+        places.iter().all(|place| *place < places.len()).then_some(Adjacent { first, places })
+    }
+
     /// Whether the features are adjacent columns.
     pub(super) fn are_adjacent(&self) -> bool {
         self.runs.len() == 1
+    }
+
+    /// The first feature's column, if the features are adjacent columns.
+    pub(super) fn adjacent_from(&self) -> Option<usize> {
+        match self.runs.as_slice() {
+            [run] => Some(run.start),
+            _ => None,
+        }
     }
 
     /// The features as a slice of the row itself, if they are adjacent columns.

@@ -10,6 +10,7 @@ use super::{
     pivoted::PivotedFactor,
     primal::rank_tolerance,
     refine::{Solution, System, refine},
+    residuals::residuals,
     scores::ROUNDOFF,
 };
 use ndarray::Array2;
@@ -67,8 +68,9 @@ pub(super) fn fit(
     Ok(Fit { solution, dof, condition_number, variation })
 }
 
-/// Cholesky in double precision (dpotrf), refined; `None` if the condition number is too large for that.
-fn in_doubles(
+/// Cholesky in double precision (dpotrf), refined unless it has its digits without; `None` if the condition number is too
+/// large for that.
+pub(super) fn in_doubles(
     source: &Source<'_>,
     objective: &Objective,
     penalty: f64,
@@ -86,7 +88,13 @@ fn in_doubles(
         return Ok(None);
     }
     factor.solve_equilibrated(&mut w);
+    let estimate = coefficient_error(&factor, &a, &w, products[source.p() * source.p() - 1].sqrt());
+    let is_exact = w.iter().all(|w| *w == 0.0 || estimate <= ACCEPTED_UNREFINED * w.abs());
     factor.unscale(&mut w);
+    if is_exact && let Some(solution) = unrefined_in_doubles(objective, total, &products, &w, estimate, factor.shift())
+    {
+        return Ok(Some((solution, effective_dof(&factor, &a, &ridge) - n_unseen as f64)));
+    }
     let solve = |right: &[Dd]| {
         let mut delta: Vec<f64> = right.iter().map(|x| x.value()).collect();
         factor.solve_equilibrated(&mut delta);
@@ -102,6 +110,56 @@ fn in_doubles(
     };
     let solution = refine(source, &system, w.into_iter().map(Dd::from).collect())?;
     Ok(solution.map(|solution| (solution, effective_dof(&factor, &a, &ridge) - n_unseen as f64)))
+}
+
+/// The relative error of a coefficient, as estimated, that is left unrefined: twelve digits are promised.
+const ACCEPTED_UNREFINED: f64 = 2e-13;
+
+/// An estimate of the largest error of an equilibrated coefficient w that comes from rounding errors of the moments:
+/// `δw = A⁻¹ (δb - δA w)` with `|δA_ij| <= ε (A_ii A_jj)^(1/2)`, `|δb_i| <= ε A_ii^(1/2) |y|`. Random rounding errors leave
+/// less than one unit roundoff as ε, those of columns with a few values up to twenty (blocks of 128 rows are summed in
+/// a row); eight are assumed, and [`ACCEPTED_UNREFINED`] leaves room for more.
+fn coefficient_error(factor: &CholeskyFactor, a: &[f64], w: &[f64], y: f64) -> f64 {
+    let d = w.len();
+    let diagonal = (0..d).map(|j| a[j * d + j]).fold(0.0, f64::max);
+    let length = w.iter().map(|w| w * w).sum::<f64>().sqrt();
+    8.0 * ROUNDOFF * factor.norms.inverse(d) * (diagonal * length + diagonal.sqrt() * y)
+}
+
+/// The solution w with its squared errors from the moments, if they keep twelve digits: `vᵀ M v`, v = (w, -1), cancels
+/// down to the rounding errors of its terms.
+fn unrefined_in_doubles(
+    objective: &Objective,
+    total: &Moments<f64>,
+    products: &[f64],
+    w: &[f64],
+    error: f64,
+    shift: &[i32],
+) -> Option<Solution> {
+    let (p, d) = (total.p(), w.len());
+    let (mut squares, mut size) = (0.0, 0.0);
+    let v = |j: usize| if j < d { w[j] } else { -1.0 };
+    for i in 0..p {
+        let row = &products[i * p..(i + 1) * p];
+        let right: f64 = (i + 1..p).map(|j| row[j] * v(j)).sum();
+        squares += v(i) * (row[i] * v(i) + 2.0 * right);
+        size += v(i) * v(i) * row[i];
+    }
+    let w: Vec<Dd> = w.iter().map(|w| Dd::from(*w)).collect();
+    let b = if objective.fit_intercept {
+        w.iter().zip(&total.mean).fold(total.mean[d], |b, (w, mean)| b - *w * *mean)
+    } else {
+        Dd::ZERO
+    };
+    // Means err by about ε of a standard deviation, coefficients as estimated.
+    let terms = w.iter().zip(shift).zip(&total.mean).enumerate().map(|(j, ((w, f), mean))| {
+        let deviation = (total.m[j * p + j] / total.weight.hi).sqrt();
+        scaled(error, -f) * mean.hi.abs() + 8.0 * ROUNDOFF * w.hi.abs() * (deviation + mean.hi.abs() * f64::EPSILON)
+    });
+    let of_target = 8.0 * ROUNDOFF * (total.m[p * p - 1] / total.weight.hi).sqrt();
+    let keeps_intercept = !objective.fit_intercept || terms.sum::<f64>() + of_target <= ACCEPTED_UNREFINED * b.hi.abs();
+    let keeps_squares = 8.0 * ROUNDOFF * size * d as f64 <= 1e-12 * squares;
+    (keeps_intercept && keeps_squares).then_some(Solution { w, b, squares })
 }
 
 /// `tr(G (G + Λ)⁻¹) = Σ_ij G_ij ((G + Λ)⁻¹)_ij` (dpotri), the same for equilibrated matrices.
@@ -171,7 +229,7 @@ fn unrefined(source: &Source<'_>, system: &System<'_>, start: Solution) -> Resul
     let b = system.centre.map_or(Dd::ZERO, |(_, mean)| {
         start.w.iter().zip(mean).fold(mean[start.w.len()], |b, (w, mean)| b - *w * *mean)
     });
-    let squares = super::refine::residuals(source, &start.w, b)?.squares;
+    let squares = residuals(source, &start.w, b)?.squares;
     Ok(Solution { b, squares, ..start })
 }
 

@@ -108,11 +108,14 @@ impl FewCounts {
         Self(prefix)
     }
 
-    /// As [`FenwickTree::take`].
+    /// As [`FenwickTree::take`]. The next call waits for a comparison and an addition only.
+    #[inline(always)]
     fn take(&mut self, rank: u32) -> u32 {
-        let at = self.0.iter().map(|prefix| u32::from(*prefix <= rank)).sum();
-        for (f, prefix) in self.0.iter_mut().enumerate() {
-            *prefix -= u32::from(f as u32 >= at);
+        let mut at = 0;
+        for prefix in &mut self.0 {
+            let is_behind = u32::from(*prefix > rank);
+            *prefix -= is_behind;
+            at += 1 - is_behind;
         }
         at
     }

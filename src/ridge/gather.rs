@@ -5,6 +5,7 @@ use super::{
     double_double::scaled,
     error::RidgeError,
     moments::{Block, Moments, Real},
+    narrow::{self, NarrowCells},
     rows::{Rows, for_each_row},
     run::{Phase, Run},
     simd,
@@ -128,9 +129,9 @@ impl<'a> Source<'a> {
         // Enough rows in a cell make up for merging it.
         let chunks = self.chunks(most.min(n / (256 * n_cells)).clamp(2, 16).min(most.max(1)));
         let phase = self.run.phase(share.0, share.1, self.rows.n_blocks());
-        let mut parts: Vec<Vec<Moments<T>>> = self
-            .run
-            .map(chunks.len(), self.is_small(), |c| self.chunk_moments(chunks[c].clone(), n_cells, &cell_of, &phase))?;
+        let mut parts: Vec<Vec<Moments<T>>> = self.run.map(chunks.len(), self.is_small(), |c| {
+            T::chunk_moments(self, chunks[c].clone(), n_cells, &cell_of, &phase)
+        })?;
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
@@ -142,28 +143,6 @@ impl<'a> Source<'a> {
         let cells: Vec<_> = cells.into_iter().map(Mutex::new).collect();
         let take = |cell: usize| std::mem::take(&mut *cells[cell].lock().unwrap_or_else(PoisonError::into_inner));
         self.run.map(n_cells, cell_values < SMALL, |cell| Ok(Moments::merge(take(cell))))
-    }
-
-    fn chunk_moments<T: Real>(
-        &self,
-        blocks: Range<usize>,
-        n_cells: usize,
-        cell_of: &impl Fn(usize) -> Option<usize>,
-        phase: &Phase<'_>,
-    ) -> Result<Vec<Moments<T>>, RidgeError> {
-        let mut cells = Cells::<T>::new(self, n_cells);
-        for block in blocks {
-            for_each_row(self.rows, block, |i, row| {
-                let weight = self.columns.weight(row);
-                if weight > 0.0
-                    && let Some(cell) = cell_of(i)
-                {
-                    cells.push(cell, row, weight);
-                }
-            })?;
-            phase.step()?;
-        }
-        Ok(cells.finish())
     }
 
     /// The exact range of each of (features.., target) over the rows with weight.
@@ -205,6 +184,47 @@ simd::kernel! {
     }
 }
 
+/// The moments of some blocks' rows by cells.
+pub(super) fn chunk_moments<T: Real>(
+    source: &Source<'_>,
+    blocks: Range<usize>,
+    n_cells: usize,
+    cell_of: &impl Fn(usize) -> Option<usize>,
+    phase: &Phase<'_>,
+) -> Result<Vec<Moments<T>>, RidgeError> {
+    let mut cells = Cells::<T>::new(source, n_cells);
+    for block in blocks {
+        for_each_row(source.rows, block, |i, row| {
+            let weight = source.columns.weight(row);
+            if weight > 0.0
+                && let Some(cell) = cell_of(i)
+            {
+                cells.push(cell, row, weight);
+            }
+        })?;
+        phase.step()?;
+    }
+    Ok(cells.finish())
+}
+
+/// The same in double precision for rows of less than [`super::gram::WIDEST`] values.
+pub(super) fn narrow_chunk_moments(
+    source: &Source<'_>,
+    blocks: Range<usize>,
+    n_cells: usize,
+    cell_of: &impl Fn(usize) -> Option<usize>,
+    phase: &Phase<'_>,
+) -> Result<Vec<Moments<f64>>, RidgeError> {
+    let (n, p) = (source.rows.n_rows(), source.p());
+    let capacity = rows_at_once(n * p, narrow::stride(p), n_cells, (256, 512));
+    let mut cells = NarrowCells::new(source, n_cells, capacity);
+    for block in blocks {
+        cells.push_block(block, cell_of)?;
+        phase.step()?;
+    }
+    Ok(cells.finish())
+}
+
 /// Rows on their way into the moments of their cells. They are collected until a block is worth multiplying.
 struct Cells<'s, T> {
     source: &'s Source<'s>,
@@ -221,7 +241,8 @@ struct Cells<'s, T> {
 
 impl<'s, T: Real> Cells<'s, T> {
     fn new(source: &'s Source<'s>, n_cells: usize) -> Self {
-        let capacity = rows_at_once::<T>(source.rows.n_rows(), source.p(), n_cells);
+        let (n, p) = (source.rows.n_rows(), source.p());
+        let capacity = rows_at_once(n * p, T::stride(p), n_cells, if T::IS_DOUBLED { (1, 64) } else { (256, 512) });
         Self {
             source,
             parts: source.columns.parts().collect(),
@@ -263,11 +284,10 @@ impl<'s, T: Real> Cells<'s, T> {
 
 /// How many rows of a cell are collected: so many that multiplying them pays, but few enough that all cells' blocks stay in
 /// the cache unless the rows are long, and take no more than another copy of the rows however many cells there are.
-fn rows_at_once<T: Real>(n_rows: usize, p: usize, n_cells: usize) -> usize {
+fn rows_at_once(n_values: usize, stride: usize, n_cells: usize, (least, most): (usize, usize)) -> usize {
     const CACHED: usize = 1 << 18;
-    let (least, most) = if T::IS_DOUBLED { (1, 64) } else { (256, 512) };
-    let room = (n_rows * p).max(CACHED) / (T::stride(p) * n_cells);
-    (CACHED / (p * n_cells)).clamp(least, most).min(room).max(1)
+    let room = n_values.max(CACHED) / (stride * n_cells);
+    (CACHED / (stride * n_cells)).clamp(least, most).min(room).max(1)
 }
 
 #[cfg(test)]
@@ -278,12 +298,13 @@ mod tests {
     fn blocks_of_very_many_cells_take_no_more_than_the_rows() {
         for (n_rows, p, n_cells) in [(1_000_000, 2, 500_000), (1_000_000, 2, 4_000), (20_000, 21, 5_000), (500, 9, 250)]
         {
-            let taken = rows_at_once::<f64>(n_rows, p, n_cells) * <f64 as Real>::stride(p) * n_cells;
+            let stride = narrow::stride(p);
+            let taken = rows_at_once(n_rows * p, stride, n_cells, (256, 512)) * stride * n_cells;
             // One row of each cell must be there, in whole vectors.
-            let most = (n_rows * p).max(1 << 18).max(n_cells * <f64 as Real>::stride(p));
+            let most = (n_rows * p).max(1 << 18).max(n_cells * stride);
             assert!(taken <= most, "{n_rows} rows, {n_cells} cells: {taken}");
         }
-        assert_eq!(rows_at_once::<f64>(10_000, 1_001, 5), 256);
-        assert_eq!(rows_at_once::<f64>(500_000, 21, 5), 512);
+        assert_eq!(rows_at_once(10_010_000, 1_008, 5, (256, 512)), 256);
+        assert_eq!(rows_at_once(10_500_000, 24, 5, (256, 512)), 512);
     }
 }

@@ -10,19 +10,20 @@
 use super::blas;
 
 /// Above this many columns dsyrk is as fast.
-const WIDEST: usize = 192;
+pub(super) const WIDEST: usize = 192;
 
 /// The columns that a row's buffer has for p values: whole vectors.
 pub(super) fn padded(p: usize) -> usize {
     p.next_multiple_of(8)
 }
 
-/// `c += aᵀ a`, upper triangle, a: rows of `padded(p)` values of which those behind p are zero, c: (p, p).
+/// `c += aᵀ a`, upper triangle, a: rows of `padded(p)` values of which those behind p may be anything,
+/// c: (`padded(p)`, `padded(p)`) of which all other entries may become anything.
 pub(super) fn add_gram(p: usize, a: &[f64], c: &mut [f64]) {
     let stride = padded(p);
-    assert!(a.len().is_multiple_of(stride) && c.len() == p * p);
+    assert!(a.len().is_multiple_of(stride) && c.len() == stride * stride);
     #[cfg(target_arch = "x86_64")]
-    if p <= WIDEST {
+    {
         use std::arch::is_x86_feature_detected as has;
         if has!("avx512f") {
             // SAFETY: the CPU has the feature.
@@ -33,7 +34,7 @@ pub(super) fn add_gram(p: usize, a: &[f64], c: &mut [f64]) {
             return unsafe { avx2::add_gram(p, stride, a, c) };
         }
     }
-    blas::add_gram(a.len() / stride, p, stride, a, c);
+    blas::add_gram(a.len() / stride, p, (stride, stride), a, c);
 }
 
 /// A kernel for one kind of vectors: tiles of `ROWS` by `VECTORS * LANES` sums stay in registers while a panel of rows, which
@@ -41,7 +42,7 @@ pub(super) fn add_gram(p: usize, a: &[f64], c: &mut [f64]) {
 #[cfg(target_arch = "x86_64")]
 macro_rules! gram_kernel {
     ($name:ident, $features:literal, $lanes:literal, $rows:literal, $vectors:literal,
-     $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident) => {
+     $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fma:ident, $add:ident) => {
         mod $name {
             use std::arch::x86_64::*;
 
@@ -59,9 +60,9 @@ macro_rules! gram_kernel {
                         let mut j = i / LANES * LANES;
                         while j < p {
                             match (p - j).div_ceil(LANES) {
-                                1 => tile::<1>(p, stride, a, (i, j), c),
-                                2 => tile::<2>(p, stride, a, (i, j), c),
-                                _ => tile::<VECTORS>(p, stride, a, (i, j), c),
+                                1 => tile::<1>(stride, a, (i, j), c),
+                                2 => tile::<2>(stride, a, (i, j), c),
+                                _ => tile::<VECTORS>(stride, a, (i, j), c),
                             }
                             j += VECTORS * LANES;
                         }
@@ -69,9 +70,9 @@ macro_rules! gram_kernel {
                 }
             }
 
-            /// The entries (i..i + ROWS, j..j + V * LANES), as far as they belong to the upper triangle.
+            /// The entries (i..i + ROWS, j..j + V * LANES).
             #[target_feature(enable = $features)]
-            fn tile<const V: usize>(p: usize, stride: usize, a: &[f64], (i, j): (usize, usize), c: &mut [f64]) {
+            fn tile<const V: usize>(stride: usize, a: &[f64], (i, j): (usize, usize), c: &mut [f64]) {
                 assert!(i + ROWS <= stride && j + V * LANES <= stride && a.len().is_multiple_of(stride));
                 let mut sums = [[$zero(); V]; ROWS];
                 for row in a.chunks_exact(stride) {
@@ -90,16 +91,13 @@ macro_rules! gram_kernel {
                         }
                     }
                 }
-                for (r, sums) in sums.iter().enumerate().take(p.saturating_sub(i).min(ROWS)) {
+                for (r, sums) in sums.iter().enumerate() {
+                    let c = &mut c[(i + r) * stride + j..][..V * LANES];
                     for (v, sum) in sums.iter().enumerate() {
-                        let mut values = [0.0; LANES];
-                        // SAFETY: `values` has the length of a vector.
-                        unsafe { $store(values.as_mut_ptr(), *sum) };
-                        for (l, value) in values.iter().enumerate() {
-                            let column = j + v * LANES + l;
-                            if column >= i + r && column < p {
-                                c[(i + r) * p + column] += value;
-                            }
+                        // SAFETY: c holds V vectors.
+                        unsafe {
+                            let entry = c.as_mut_ptr().add(v * LANES);
+                            $store(entry, $add($load(entry), *sum));
                         }
                     }
                 }
@@ -119,7 +117,8 @@ gram_kernel!(
     _mm512_loadu_pd,
     _mm512_storeu_pd,
     _mm512_set1_pd,
-    _mm512_fmadd_pd
+    _mm512_fmadd_pd,
+    _mm512_add_pd
 );
 #[cfg(target_arch = "x86_64")]
 gram_kernel!(
@@ -132,7 +131,8 @@ gram_kernel!(
     _mm256_loadu_pd,
     _mm256_storeu_pd,
     _mm256_set1_pd,
-    _mm256_fmadd_pd
+    _mm256_fmadd_pd,
+    _mm256_add_pd
 );
 
 #[cfg(test)]
@@ -147,19 +147,22 @@ mod tests {
                 let mut a = vec![0.0; n * stride];
                 for (i, row) in a.chunks_exact_mut(stride).enumerate() {
                     row[..p].iter_mut().enumerate().for_each(|(j, x)| *x = ((i * 31 + j * 17) % 23) as f64 - 11.0);
+                    row[p..].fill(f64::NAN);
                 }
                 // Integers: every order of summation is exact.
-                let mut expected = vec![1.0; p * p];
-                blas::add_gram(n, p, stride, &a, &mut expected);
-                let mut found = vec![vec![1.0; p * p]];
+                let mut expected = vec![1.0; stride * stride];
+                blas::add_gram(n, p, (stride, stride), &a, &mut expected);
+                let mut found = vec![vec![1.0; stride * stride]];
                 add_gram(p, &a, &mut found[0]);
                 #[cfg(target_arch = "x86_64")]
                 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    found.push(vec![1.0; p * p]);
+                    found.push(vec![1.0; stride * stride]);
                     // SAFETY: the CPU has the features.
                     unsafe { avx2::add_gram(p, stride, &a, &mut found[1]) };
                 }
-                assert!(found.iter().all(|found| *found == expected), "{n} rows, {p} columns");
+                let upper =
+                    |c: &[f64]| (0..p).flat_map(|i| c[i * stride + i..i * stride + p].to_vec()).collect::<Vec<_>>();
+                assert!(found.iter().all(|found| upper(found) == upper(&expected)), "{n} rows, {p} columns");
             }
         }
     }

@@ -1,11 +1,17 @@
 //! Sums of squares and cross-products of a set of rows around their own mean: what a least-squares problem needs to know
 //! about its rows. Sets merge without cancellation, so training sets are sums of folds and nothing is ever subtracted.
 
+use super::blas;
 use super::dd_loops;
 use super::double_double::{Dd, two_sum};
-use super::gram::{self, padded};
 use super::simd::kernel;
-use std::ops::{Add, Mul, Sub};
+use super::{
+    error::RidgeError,
+    gather::{self, Source},
+    gram,
+    run::Phase,
+};
+use std::ops::{Add, Mul, Range, Sub};
 
 /// A row block on its way into moments: z = (features.., target) of some rows, less a shift, as high and low parts.
 #[derive(Debug, Clone)]
@@ -31,6 +37,16 @@ pub(super) trait Real:
     fn stride(p: usize) -> usize;
     fn from_dd(x: Dd) -> Self;
     fn dd(self) -> Dd;
+    /// The moments of some blocks of the source's rows by cells.
+    fn chunk_moments(
+        source: &Source<'_>,
+        blocks: Range<usize>,
+        n_cells: usize,
+        cell_of: &impl Fn(usize) -> Option<usize>,
+        phase: &Phase<'_>,
+    ) -> Result<Vec<Moments<Self>>, RidgeError> {
+        gather::chunk_moments(source, blocks, n_cells, cell_of, phase)
+    }
     /// Centres the block around its mean, adds its products to the moments', and returns (weight, mean).
     /// In double precision the difference of the means is seen to as well: see [`Moments::add_block`].
     fn take_block(block: &mut Block, shift: &[f64], moments: &mut Moments<Self>) -> (Dd, Vec<Dd>);
@@ -39,13 +55,27 @@ pub(super) trait Real:
 impl Real for f64 {
     const IS_DOUBLED: bool = false;
     fn stride(p: usize) -> usize {
-        padded(p)
+        // Whole cache lines.
+        p.next_multiple_of(8)
     }
     fn from_dd(x: Dd) -> Self {
         x.value()
     }
     fn dd(self) -> Dd {
         Dd::from(self)
+    }
+    fn chunk_moments(
+        source: &Source<'_>,
+        blocks: Range<usize>,
+        n_cells: usize,
+        cell_of: &impl Fn(usize) -> Option<usize>,
+        phase: &Phase<'_>,
+    ) -> Result<Vec<Moments<Self>>, RidgeError> {
+        if source.p() < gram::WIDEST {
+            gather::narrow_chunk_moments(source, blocks, n_cells, cell_of, phase)
+        } else {
+            gather::chunk_moments(source, blocks, n_cells, cell_of, phase)
+        }
     }
     fn take_block(block: &mut Block, shift: &[f64], moments: &mut Moments<Self>) -> (Dd, Vec<Dd>) {
         let (weight, mean) = block.mean();
@@ -61,7 +91,7 @@ impl Real for f64 {
             }
             n_rows += 1;
         }
-        gram::add_gram(p, &block.hi[..n_rows * block.stride], &mut moments.m);
+        blas::add_gram(n_rows, p, (block.stride, p), &block.hi[..n_rows * block.stride], &mut moments.m);
         (weight, mean)
     }
 }
@@ -214,6 +244,39 @@ impl<T: Real> Moments<T> {
         }
         self.weight = total;
         block.weights.clear();
+    }
+
+    /// Adds rows of a weight and a mean, and, by `add_products`, their products around that mean.
+    pub(super) fn add(&mut self, weight: Dd, mean: Vec<Dd>, add_products: impl FnOnce(&mut [T])) {
+        if self.mean.is_empty() {
+            *self = Self::empty(mean.len());
+        }
+        add_products(&mut self.m);
+        if self.weight.hi == 0.0 {
+            (self.weight, self.mean) = (weight, mean);
+            return;
+        }
+        let total = self.weight + weight;
+        let delta: Vec<Dd> = mean.iter().zip(&self.mean).map(|(b, a)| *b - *a).collect();
+        add_outer(&mut self.m, self.weight * weight / total, &delta);
+        let share = weight / total;
+        self.mean.iter_mut().zip(&delta).for_each(|(a, delta)| *a = *a + *delta * share);
+        self.weight = total;
+    }
+
+    /// The same for z in another order: entry i is the one that was at `places[i]`.
+    pub(super) fn permuted(&self, places: &[usize]) -> Self {
+        if self.mean.is_empty() {
+            return self.clone();
+        }
+        let p = self.p();
+        let mut m = vec![T::from(0.0); p * p];
+        for (i, &a) in places.iter().enumerate() {
+            for (j, &b) in places.iter().enumerate().skip(i) {
+                m[i * p + j] = self.m[a.min(b) * p + a.max(b)];
+            }
+        }
+        Self { weight: self.weight, mean: places.iter().map(|place| self.mean[*place]).collect(), m }
     }
 
     /// The moments of the union of disjoint sets of rows:

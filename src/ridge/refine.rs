@@ -4,66 +4,11 @@
 //! error shrinks by about κ(A) u in every step, and what remains is what the residuals' own rounding leaves, 10^-30 or so.
 
 use super::{
-    dd_loops,
     double_double::{Dd, scaled},
     error::RidgeError,
     gather::Source,
-    rows::for_each_row,
+    residuals::residuals,
 };
-
-/// What the rows leave over.
-pub(super) struct Residuals {
-    /// `Σ v_i x_i r_i`.
-    pub(super) features: Vec<Dd>,
-    /// `Σ v_i r_i`.
-    pub(super) sum: Dd,
-    /// `Σ v_i r_i²`.
-    pub(super) squares: f64,
-}
-
-/// The residuals `r_i = y_i - b - <x_i, w>` of all rows, summed up in one pass.
-pub(super) fn residuals(source: &Source<'_>, w: &[Dd], b: Dd) -> Result<Residuals, RidgeError> {
-    let (p, d) = (source.p(), w.len());
-    let hi: Vec<f64> = w.iter().map(|w| w.hi).collect();
-    let lo: Vec<f64> = w.iter().map(|w| w.lo).collect();
-    let chunks = source.chunks(16);
-    let parts = source.run.map(chunks.len(), source.is_small(), |c| {
-        let (mut g_hi, mut g_lo, mut sum, mut squares) = (vec![0.0; d], vec![0.0; d], Dd::ZERO, 0.0);
-        let mut z = vec![0.0; p];
-        for block in chunks[c].clone() {
-            for_each_row(source.rows, block, |_, row| {
-                let weight = source.columns.weight(row);
-                if weight == 0.0 {
-                    return;
-                }
-                let adjacent = if source.is_scaled() { None } else { source.columns.adjacent(row) };
-                let (x, y) = match adjacent {
-                    Some(x) => (x, row[source.columns.target]),
-                    None => {
-                        source.gather(row, &mut z);
-                        (&z[..d], z[d])
-                    }
-                };
-                let r = Dd::from(y) - b - dd_loops::dot(x, &hi, &lo);
-                let weighted = if weight == 1.0 { r } else { r * Dd::from(weight) };
-                dd_loops::add_scaled(weighted, x, &mut g_hi, &mut g_lo);
-                sum = sum + weighted;
-                squares += weighted.hi * r.hi;
-            })?;
-            source.run.check()?;
-        }
-        Ok((g_hi, g_lo, sum, squares))
-    })?;
-    let mut total = Residuals { features: vec![Dd::ZERO; d], sum: Dd::ZERO, squares: 0.0 };
-    for (hi, lo, sum, squares) in parts {
-        for ((total, hi), lo) in total.features.iter_mut().zip(hi).zip(lo) {
-            *total = *total + Dd::sum(hi, lo);
-        }
-        total.sum = total.sum + sum;
-        total.squares += squares;
-    }
-    Ok(total)
-}
 
 /// A solution in the columns' units.
 #[derive(Debug, Clone)]

@@ -1,8 +1,10 @@
 //! Larger tests of the engine.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod digits;
 mod exact;
 mod extremes;
+mod narrow;
 mod nist;
 mod random;
 mod rank;

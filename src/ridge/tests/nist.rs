@@ -2,16 +2,9 @@
 //! truths is there.
 
 use super::super::{Folds, Params};
+use super::digits::digits;
 use super::{params, run};
 use std::path::Path;
-
-/// Correct digits (NIST's log relative error).
-fn digits(found: f64, truth: &serde_json::Value) -> f64 {
-    let truth: f64 = truth.as_str().unwrap().parse().unwrap();
-    // Zero in exact arithmetic is written as 1e-230 by arithmetic of 120 digits.
-    let error = if truth.abs() < 1e-200 { found.abs() } else { ((found - truth) / truth).abs() };
-    if error == 0.0 { 16.0 } else { -error.log10() }
-}
 
 #[test]
 fn nist_sets_have_the_promised_digits() {
