@@ -228,6 +228,32 @@ pub(super) fn eigenvalues(n: usize, mut a: Vec<f64>) -> Option<Vec<f64>> {
     (info == 0).then_some(values)
 }
 
+/// The eigenvalues of a symmetric matrix, ascending, and in place of it its eigenvectors, one in each row (dsyevd); `None` if
+/// the routine gives up.
+pub(super) fn eigen(n: usize, a: &mut [f64]) -> Option<Vec<f64>> {
+    assert!(a.len() == n * n);
+    let (mut values, mut info) = (vec![0.0; n], 0);
+    let (mut work, mut integers) = (vec![0.0; 1 + 6 * n + 2 * n * n], vec![0; 3 + 5 * n]);
+    let (n_work, n_integers) = (int(work.len()), int(integers.len()));
+    // SAFETY: a holds n * n values, values n, and the work spaces have the lengths that are told.
+    unsafe {
+        dsyevd_(
+            &(b'V' as c_char),
+            &UPPER,
+            &int(n),
+            a.as_mut_ptr(),
+            &int(n),
+            values.as_mut_ptr(),
+            work.as_mut_ptr(),
+            &n_work,
+            integers.as_mut_ptr(),
+            &n_integers,
+            &mut info,
+        );
+    }
+    (info == 0).then_some(values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use super::{
     error::RidgeError,
     folds::Partition,
     gather::Source,
+    leave_one_out,
     moments::Moments,
     normal::{CholeskyFactor, Equilibrated, Objective, products},
     rows::for_each_row,
@@ -67,12 +68,18 @@ struct HatFactor {
     /// `D U⁻¹` with `D (G + Λ) D = Uᵀ U`: rows x become z with `h_ij = <z_i, z_j>`. Shape (d, d).
     to_hat: Vec<f64>,
     w: Vec<f64>,
-    condition: f64,
-    /// `Σ_j w_j² G_jj`.
-    size: f64,
+    rounding: Rounding,
 }
 
-impl HatFactor {
+/// What the rounding errors of a fit depend on.
+pub(super) struct Rounding {
+    /// The condition number of the system that was solved.
+    pub(super) condition: f64,
+    /// `Σ_j w_j² G_jj`.
+    pub(super) size: f64,
+}
+
+impl Rounding {
     /// A fold's error with an estimate of its rounding errors, for its largest leverage h, the smallest eigenvalue of
     /// `I - H_ff` and the largest target or prediction.
     ///
@@ -85,11 +92,33 @@ impl HatFactor {
         let relative = ROUNDOFF * (self.condition * leverage + 2.0) / gap;
         FoldScore { mse, error: 4.0 * residual * mse.sqrt() + 4.0 * residual * residual + 8.0 * relative * mse }
     }
+
+    /// The same for a fold of one row: `e = (y - ŷ) / (1 - h)`; target and fitted value are multiplied by the root of the
+    /// row's weight.
+    pub(super) fn score_of_row(&self, y: f64, fitted: f64, leverage: f64, root: f64) -> FoldScore {
+        let e = (y - fitted) / (1.0 - leverage);
+        self.score(e * e / (root * root), leverage, 1.0 - leverage, y.abs().max(fitted.abs()) / root)
+    }
 }
 
-/// All penalties' errors in every fold, by penalty, then fold: one Cholesky factorisation (dpotrf, dtrtri) for each
-/// penalty and each distinct weight of the training sets.
+/// All penalties' errors in every fold, by penalty, then fold.
 pub(super) fn scores(
+    source: &Source<'_>,
+    partition: &Partition,
+    objective: &Objective,
+    total: &Moments<f64>,
+    penalties: &[f64],
+    share: (f64, f64),
+) -> Result<Vec<FoldScores>, RidgeError> {
+    let products = products(objective, total);
+    match leave_one_out::scores(source, partition, objective, total, &products, penalties)? {
+        Some(scores) => Ok(scores),
+        None => by_factors(source, partition, objective, total, penalties, share),
+    }
+}
+
+/// One Cholesky factorisation (dpotrf, dtrtri) for each penalty and each distinct weight of the training sets.
+pub(super) fn by_factors(
     source: &Source<'_>,
     partition: &Partition,
     objective: &Objective,
@@ -160,7 +189,7 @@ fn hat_factor(equations: Equilibrated<f64>, products: &[f64]) -> Option<HatFacto
         row.iter_mut().for_each(|x| *x *= scale);
     }
     let size = w.iter().enumerate().map(|(j, w)| w * w * products[j * (d + 1) + j]).sum();
-    Some(HatFactor { to_hat, w, condition: factor.condition(), size })
+    Some(HatFactor { to_hat, w, rounding: Rounding { condition: factor.condition(), size } })
 }
 
 /// The errors of a group of folds, of those that are wanted; `centre`: the total weight, if there is an intercept.
@@ -190,11 +219,7 @@ fn group_scores(
             let (root, z) = (sorted.roots[own.start], z.row(own.start - first));
             let leverage = z.dot(&z) + centre.map_or(0.0, |weight| root * root / weight);
             let (y, fitted) = (sorted.y[own.start], fitted[own.start - first]);
-            let e = (y - fitted) / (1.0 - leverage);
-            found.push((
-                fold,
-                factor.score(e * e / (root * root), leverage, 1.0 - leverage, y.abs().max(fitted.abs()) / root),
-            ));
+            found.push((fold, factor.rounding.score_of_row(y, fitted, leverage, root)));
             continue;
         }
         // I - H_ff, H = s sᵀ / W + Z Zᵀ, s the roots of the weights; in place its Cholesky factor.
@@ -219,7 +244,7 @@ fn group_scores(
         let gap = (0..n).map(|i| rest[i * n + i].powi(2)).fold(1.0, f64::min);
         let weight = sorted.weight(fold);
         let mse = e.iter().map(|e| e * e).sum::<f64>() / weight;
-        found.push((fold, factor.score(mse, leverage, gap, size * (n as f64 / weight).sqrt())));
+        found.push((fold, factor.rounding.score(mse, leverage, gap, size * (n as f64 / weight).sqrt())));
     }
     found
 }

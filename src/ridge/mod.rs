@@ -27,6 +27,7 @@ mod gram;
 mod grid;
 mod hat;
 mod kernel;
+mod leave_one_out;
 mod moments;
 mod narrow;
 mod normal;

@@ -64,8 +64,9 @@ pub(super) fn mean(scores: &FoldScores) -> f64 {
 
 pub(super) const PENALTIES: [f64; 4] = [0.0, 1e-4, 0.1, 10.0];
 
-/// In doubles from moments; in doubles by the hat matrix; in doubled precision.
-fn three_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldScores>; 3] {
+/// In doubles from moments; in doubles by the hat matrix, if rows are left out one by one by its eigenvectors, and by factors;
+/// in doubled precision.
+fn four_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldScores>; 4] {
     with_source(values, n_columns, params, |source, objective| {
         let n = source.rows.n_rows();
         let partition = match params.folds {
@@ -75,9 +76,11 @@ fn three_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldSco
         let folds = FoldMoments::<f64>::new(source, &partition, (0.0, 0.0)).unwrap();
         let doubled = FoldMoments::<Dd>::new(source, &partition, (0.0, 0.0)).unwrap();
         let n_folds = partition.n_folds();
+        let total = folds.total();
         [
             primal::double_scores(source, &folds, objective, &PENALTIES, n_folds, (0.0, 0.0), &|| ()).unwrap(),
-            hat::scores(source, &partition, objective, &folds.total(), &PENALTIES, (0.0, 0.0)).unwrap(),
+            hat::scores(source, &partition, objective, &total, &PENALTIES, (0.0, 0.0)).unwrap(),
+            hat::by_factors(source, &partition, objective, &total, &PENALTIES, (0.0, 0.0)).unwrap(),
             primal::doubled_scores(source, &doubled, objective, &PENALTIES, &partition, (0.0, 0.0)).unwrap(),
         ]
     })
@@ -97,9 +100,9 @@ fn refits_in_doubles_block_identity_and_doubled_precision_agree_wherever_they_ar
     ] {
         let values = data(60, 6, correlation, noise);
         let params = Params { fit_intercept, ..params(Folds::Random { n_folds, seed: 3 }, &PENALTIES) };
-        let [double, block, doubled] = three_ways(&values, 7, &params);
-        for ((double, block), doubled) in double.iter().zip(&block).zip(&doubled) {
-            for scores in [double, block] {
+        let [double, eigen, block, doubled] = four_ways(&values, 7, &params);
+        for (((double, eigen), block), doubled) in double.iter().zip(&eigen).zip(&block).zip(&doubled) {
+            for scores in [double, eigen, block] {
                 if is_certified(scores) {
                     n_certified += 1;
                     // What is certified keeps ten digits.
