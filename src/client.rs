@@ -11,6 +11,7 @@
 //! | 2 | wrong arguments |
 
 mod arguments;
+mod duplex;
 mod output;
 mod service;
 mod source;
@@ -140,12 +141,14 @@ fn trained(document: &Document) -> anyhow::Result<()> {
 
 fn model(service: &Service, arguments: &ModelArguments, out: &mut impl Write) -> anyhow::Result<()> {
     let (id, options) = (arguments.model, &arguments.options);
+    // Before the waiting, which is patient with a service that is away: whether it is there at all, and the model.
+    let document = service.json(Call::get(format!("/model/{id}")))?;
     if arguments.wait {
         let document = waiting::wait(service, id.into(), options)?;
         show(options, &document, text::model, out)?;
         return trained(&document);
     }
-    show(options, &service.json(Call::get(format!("/model/{id}")))?, text::model, out)
+    show(options, &document, text::model, out)
 }
 
 fn predict(service: &Service, arguments: &PredictArguments, out: &mut impl Write) -> anyhow::Result<()> {

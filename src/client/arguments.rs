@@ -118,7 +118,7 @@ fn server(text: &str) -> Result<String, String> {
 pub struct TrainArguments {
     /// The CSV, whose first line names the columns; - is standard input, and a name that ends in .gz holds gzip
     #[arg(value_name = "FILE.csv")]
-    pub(super) file: Option<String>,
+    pub(super) file: Option<PathBuf>,
     /// Train on this dataset instead
     #[arg(long, value_name = "N")]
     pub(super) dataset: Option<i32>,
@@ -179,7 +179,7 @@ pub struct PredictArguments {
     pub(super) model: i32,
     /// The CSV, with the model's columns in any order; - is standard input, and a name that ends in .gz holds gzip
     #[arg(value_name = "FILE.csv")]
-    pub(super) file: String,
+    pub(super) file: PathBuf,
     /// Write to this file, which is there when it is complete, instead of standard output
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
@@ -274,7 +274,7 @@ pub(super) enum Format {
 pub struct UploadArguments {
     /// The CSV; - is standard input, and a name that ends in .gz holds gzip
     #[arg(value_name = "FILE.csv")]
-    pub(super) file: String,
+    pub(super) file: PathBuf,
     /// A name for the dataset
     #[arg(long)]
     pub(super) name: Option<String>,

@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+
+use super::text::clean;
 
 /// A writer that remembers that its reader has gone, as `head` does when it has enough.
 pub(super) struct Output<W> {
@@ -40,23 +42,46 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
-/// Copies everything, and tells a reply that breaks off from an output that cannot be written.
+/// Copies everything, and tells a reply that breaks off from an output that cannot be written. Predictions that break off end
+/// with a line that says why: that is the error, and not copied.
 ///
 /// # Errors
 /// When either happens.
 pub(super) fn copy(from: &mut impl io::Read, to: &mut impl Write) -> anyhow::Result<()> {
+    const UNWRITABLE: &str = "the output cannot be written";
     let mut buffer = vec![0; 1 << 16];
+    // The last line so far, unless it is too long to be one of those.
+    let mut last = Vec::new();
     loop {
         let n_bytes = match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.context("the reply broke off")?,
+            Ok(n_bytes) => n_bytes,
+            Err(error) => {
+                let text = String::from_utf8_lossy(&last);
+                if let Some(sentence) = text.strip_prefix(BROKEN) {
+                    bail!("{}", clean(sentence.trim()));
+                }
+                to.write_all(&last).context(UNWRITABLE)?;
+                return Err(error).context("the reply broke off");
+            }
         };
+        last.extend_from_slice(&buffer[..n_bytes]);
         if n_bytes == 0 {
-            return to.flush().context("the output cannot be written");
+            to.write_all(&last).context(UNWRITABLE)?;
+            return to.flush().context(UNWRITABLE);
         }
-        to.write_all(&buffer[..n_bytes]).context("the output cannot be written")?;
+        // The end of the last line belongs to it.
+        let before = &last[..last.len() - 1];
+        let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let start = if last.len() - start > LONGEST_LINE { last.len() } else { start };
+        to.write_all(&last[..start]).context(UNWRITABLE)?;
+        last.drain(..start);
     }
 }
+
+/// How the line begins that says why predictions have broken off, and how long it may be.
+const BROKEN: &str = "error: ";
+const LONGEST_LINE: usize = 1 << 16;
 
 /// Writes a file by `write`. It gets its name when it is complete: nobody takes a part for the whole.
 ///

@@ -1,7 +1,7 @@
 //! The service as the client sees it: calls, and errors in the service's own words.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -13,9 +13,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::http::{HeaderValue, Request, Response, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, Body, SendBody};
 
 use super::arguments::{Key, Options};
+use super::duplex::DuplexConnector;
 use super::source::Source;
 use super::text::clean;
 
@@ -84,6 +87,7 @@ pub(super) struct Service {
     url: String,
     authorization: Option<HeaderValue>,
     patience: Duration,
+    is_quiet: bool,
 }
 
 impl Service {
@@ -105,11 +109,15 @@ impl Service {
             .timeout_per_write(Some(SILENCE))
             .user_agent(concat!("ridgeline/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots).build());
+        // The default one with connections that read while they send.
+        let connector =
+            ().chain(ConnectProxyConnector::default()).chain(DuplexConnector).chain(RustlsConnector::default());
         Ok(Self {
-            agent: config.build().into(),
+            agent: Agent::with_parts(config.build(), connector, DefaultResolver::default()),
             url: options.server.clone(),
             authorization: options.key.as_ref().and_then(Key::expose).map(bearer).transpose()?,
             patience: Duration::from_secs(options.patience),
+            is_quiet: options.quiet,
         })
     }
 
@@ -124,20 +132,29 @@ impl Service {
     /// One sentence: the service's own if it refuses.
     pub(super) fn call(&self, mut call: Call<'_>) -> anyhow::Result<Response<Body>> {
         let start = Instant::now();
-        let mut is_first = true;
+        let mut n_attempts = 0;
         loop {
-            let outcome = self.attempt(&mut call)?;
-            let pause = match &outcome {
-                Ok(reply) if reply.status() == StatusCode::SERVICE_UNAVAILABLE => retry_after(reply),
+            let Attempt { outcome, is_sent } = self.attempt(&mut call)?;
+            n_attempts += 1;
+            let (why, pause) = match &outcome {
+                Ok(reply) if reply.status() == StatusCode::SERVICE_UNAVAILABLE => ("is busy", retry_after(reply)),
+                // A connection that ends in the midst of a body may be the service's answer to its size: once is enough.
+                Err(error) if was_cut_off(error) && !is_sent && n_attempts > 1 => {
+                    bail!("the service at {} has ended the connection before it had all: is it too large?", self.url)
+                }
                 // A service that was never there is not waited for; one that went away during a call is.
-                Err(error) if call.is_harmless && (!is_first || was_cut_off(error)) => PAUSES.0,
+                Err(error) if call.is_harmless && (n_attempts > 1 || was_cut_off(error)) => ("is away", PAUSES.0),
                 _ => return self.success(outcome),
             };
             let is_in_time = start.elapsed() + pause <= self.patience;
             if !is_in_time || !call.body.as_mut().map_or(Ok(true), |(source, _)| source.rewind())? {
                 return self.success(outcome);
             }
-            is_first = false;
+            if n_attempts == 1 && !self.is_quiet {
+                let most = self.patience.as_secs();
+                // If not even this can be said, it is tried all the same.
+                let _unsaid = writeln!(io::stderr(), "the service {why}, tries again for up to {most} s");
+            }
             thread::sleep(pause);
         }
     }
@@ -150,8 +167,11 @@ impl Service {
         Document::read(self.call(call)?)
     }
 
-    /// One attempt. The outer error is one of the body's source.
-    fn attempt(&self, call: &mut Call<'_>) -> anyhow::Result<Result<Response<Body>, ureq::Error>> {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// When the body's source cannot be read.
+    fn attempt(&self, call: &mut Call<'_>) -> anyhow::Result<Attempt> {
         let separator = |index| if index == 0 { '?' } else { '&' };
         let parameters = call.query.iter().enumerate().map(|(index, (name, value))| {
             format!("{}{name}={}", separator(index), utf8_percent_encode(value, NON_ALPHANUMERIC))
@@ -165,10 +185,11 @@ impl Service {
             request = request.header("Authorization", authorization);
         }
         let Some((source, bar)) = &mut call.body else {
-            return match call.method {
-                "POST" => Ok(self.agent.run(request.body(&[] as &[u8])?)),
-                _ => Ok(self.agent.run(request.body(())?)),
+            let outcome = match call.method {
+                "POST" => self.agent.run(request.body(&[] as &[u8])?),
+                _ => self.agent.run(request.body(())?),
             };
+            return Ok(Attempt { outcome, is_sent: true });
         };
         request = request.header("Content-Type", "text/csv");
         if source.is_gzip {
@@ -182,7 +203,7 @@ impl Service {
         let mut reader = source.reader(bar);
         let outcome = self.agent.run(request.body(SendBody::from_reader(&mut reader))?);
         reader.check()?;
-        Ok(outcome)
+        Ok(Attempt { outcome, is_sent: reader.is_over() })
     }
 
     /// The reply if it is a success, else what the service says.
@@ -205,6 +226,13 @@ impl Service {
             None => bail!("{url} answered {status}, and not as this service does"),
         }
     }
+}
+
+/// What has come of a call.
+struct Attempt {
+    outcome: Result<Response<Body>, ureq::Error>,
+    /// Whether all of the body was on its way.
+    is_sent: bool,
 }
 
 /// The service is not there, which may pass.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -22,9 +23,9 @@ impl Source {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub(super) fn open(path: &str) -> anyhow::Result<Self> {
-        let is_stdin = path == "-";
-        let name = if is_stdin { "standard input".to_owned() } else { path.to_owned() };
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let is_stdin = path == Path::new("-");
+        let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
         let open = || {
             let mut file =
                 if is_stdin { File::from(io::stdin().as_fd().try_clone_to_owned()?) } else { File::open(path)? };
@@ -39,7 +40,7 @@ impl Source {
             Ok::<_, io::Error>((file, extent))
         };
         let (file, extent) = open().with_context(|| format!("{name} cannot be opened"))?;
-        Ok(Self { is_gzip: !is_stdin && path.ends_with(".gz"), name, file, extent })
+        Ok(Self { is_gzip: path.extension().is_some_and(|extension| extension == "gz"), name, file, extent })
     }
 
     /// Its size in bytes, where it has one.
@@ -61,7 +62,7 @@ impl Source {
 
     /// Its bytes from where it stands; `bar` follows.
     pub(super) fn reader<'a>(&'a mut self, bar: &'a ProgressBar) -> Reader<'a> {
-        Reader { source: self, bar, error: None }
+        Reader { source: self, bar, is_over: false, error: None }
     }
 }
 
@@ -69,10 +70,16 @@ impl Source {
 pub(super) struct Reader<'a> {
     source: &'a mut Source,
     bar: &'a ProgressBar,
+    is_over: bool,
     error: Option<io::Error>,
 }
 
 impl Reader<'_> {
+    /// Whether everything has been read.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over || self.source.length().is_some_and(|length| self.bar.position() >= length)
+    }
+
     /// What kept it from being read: the request only says that something did.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         self.error.take().map_or(Ok(()), Err).with_context(|| format!("{} cannot be read", self.source.name))
@@ -83,6 +90,7 @@ impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.source.file.read(buffer) {
             Ok(n_bytes) => {
+                self.is_over = n_bytes == 0;
                 self.bar.inc(n_bytes as u64);
                 Ok(n_bytes)
             }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Database, Folder, Service, Settings, example, generated_csv, long_job, new_key, ridgeline, wait_until,
 };
+use crate::tls::Files;
 
 /// Fifty cars of the 1920s.
 fn cars() -> String {
@@ -216,6 +217,32 @@ fn a_large_csv_streams_through_both_ways() {
 }
 
 #[test]
+fn predictions_are_taken_while_rows_are_sent_and_a_late_mistake_is_told() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    service.train(&example());
+    // A hundred megabytes of predictions: the service makes them while it reads, and waits if nobody takes them.
+    const ROWS: usize = 6_000_000;
+    let folder = Folder::new();
+    fs::create_dir(&folder.0).unwrap();
+    let [path, out] = ["rows.csv", "out.csv"].map(|name| folder.0.join(name).to_str().unwrap().to_owned());
+    let mut csv = format!("b,c\n{}", "1,2\n".repeat(ROWS));
+    fs::write(&path, &csv).unwrap();
+    assert_eq!(done(&service, &["predict", "1", &path, "-o", &out]), "");
+    let predictions = fs::read_to_string(&out).unwrap();
+    assert_eq!(predictions.lines().count(), ROWS + 1);
+    let expected = service.predict(&json!(1), "b,c\n1,2\n")[0].to_string();
+    assert_eq!(predictions.lines().last(), Some(expected.as_str()));
+    fs::remove_file(&out).unwrap();
+
+    csv += "1,oops\n";
+    fs::write(&path, &csv).unwrap();
+    let error = refused(run(&service, &["predict", "1", &path, "--output", &out]));
+    assert!(error.contains(&format!("line {}", ROWS + 2)) && error.contains("oops"), "{error}");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+}
+
+#[test]
 fn models_and_datasets_are_listed_shown_cancelled_and_deleted() {
     let database = Database::new();
     let service = Service::without_workers(&database);
@@ -335,6 +362,48 @@ fn a_service_that_is_away_or_something_else_is_named() {
     assert!(error.contains("cannot be reached"), "{error}");
     let error = refused(run(&service, &["models", "--server", "http://nowhere.invalid"]));
     assert!(error.contains("http://nowhere.invalid cannot be reached"), "{error}");
+}
+
+#[test]
+fn what_is_too_large_is_refused_in_words_and_not_sent_over_and_over() {
+    let database = Database::new();
+    let limits = "{stream=\"1 MiB\",train=\"1 MiB\",predict=\"1 KiB\"}";
+    let service = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_LIMITS", limits).serve();
+    let folder = Folder::new();
+    fs::create_dir(&folder.0).unwrap();
+    let path = folder.0.join("large.csv");
+    fs::write(&path, "1,2\n".repeat(2 << 20)).unwrap();
+    let error = refused(run(&service, &["upload", path.to_str().unwrap()]));
+    assert!(error.contains("limit of 1MiB"), "{error}");
+    let error =
+        refused(finish(piped(&service, &["train", "-", "--target=y"]), &format!("y,x\n{}", "1,2\n".repeat(1 << 20))));
+    assert!(error.contains("limit of 1MiB"), "{error}");
+
+    // As a service, or a proxy, does that will not even read what it refuses.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let child = client(&service, &["upload", path.to_str().unwrap()]).env("RIDGELINE_SERVER", &address).spawn();
+    for _ in 0..2 {
+        let mut stream = listener.accept().unwrap().0;
+        stream.read_exact(&mut [0; 5000]).unwrap();
+    }
+    let outcome: Outcome = child.unwrap().wait_with_output().unwrap().into();
+    assert!(outcome.code == Some(1) && outcome.out.is_empty(), "{outcome:?}");
+    let said: Vec<&str> = outcome.said.lines().collect();
+    assert!(said.len() == 2 && said[1].ends_with("before it had all: is it too large?"), "{outcome:?}");
+}
+
+#[test]
+fn over_https_it_trusts_the_certificate_that_it_is_told_of_and_no_other() {
+    let (database, files) = (Database::new(), Files::new());
+    let service = files.serve(&database);
+    let certificate = files.certificate();
+    assert_eq!(done(&service, &["models", "--json", "--cacert", &certificate]), "{\"models\":[],\"next\":null}\n");
+    let error = refused(run(&service, &["models"]));
+    assert!(error.contains("cannot be reached") && error.to_lowercase().contains("certificate"), "{error}");
+    let other = Files::new().certificate();
+    assert!(refused(run(&service, &["models", "--cacert", &other])).contains(&format!("{other} cannot be read")));
+    assert!(refused(run(&service, &["models", "--cacert", &cars()])).contains("holds no certificate"));
 }
 
 #[test]

@@ -13,19 +13,24 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use crate::support::{Database, Folder, Process, Service, Settings, example, ridgeline, wait_until};
 
 /// A self-signed certificate for 127.0.0.1 and its key, in two files.
-struct Files {
+pub(crate) struct Files {
     folder: Folder,
     pem: String,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Folder::new();
         fs::create_dir(&folder.0).unwrap();
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         fs::write(folder.0.join("cert.pem"), cert.pem()).unwrap();
         fs::write(folder.0.join("key.pem"), signing_key.serialize_pem()).unwrap();
         Self { folder, pem: cert.pem() }
+    }
+
+    /// The file of the certificate.
+    pub(crate) fn certificate(&self) -> String {
+        self.folder.0.join("cert.pem").display().to_string()
     }
 
     /// The value of the configuration's key `tls`.
@@ -42,7 +47,7 @@ impl Files {
         Agent::config_builder().tls_config(tls).proxy(None).timeout_global(timeout).build().into()
     }
 
-    fn serve(&self, database: &Database) -> Service {
+    pub(crate) fn serve(&self, database: &Database) -> Service {
         Settings::new(&database.url).set("ROCKET_TLS", self.setting()).serve()
     }
 }
