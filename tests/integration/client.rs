@@ -530,13 +530,15 @@ fn a_client_that_is_killed_leaves_either_a_whole_job_or_none() {
     wait_until("it sends", || is_connected(child.id()));
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("what had arrived is dropped", || database.stored_rows() == "0 0 0");
+    service.process.expect_log("POST /train 400");
+    assert_eq!(database.stored_rows(), "0 0 0");
 
     // While it waits: the training goes on.
     service.submit(&long_job());
     let mut child = client(&service, &["model", "1", "--wait"]).spawn().unwrap();
     wait_until("it waits", || is_connected(child.id()));
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    // Not SIGINT, which a shell has its background jobs ignore, these tests among them.
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), None);
     assert_eq!(service.ended(1)["status"], "trained");
 }
