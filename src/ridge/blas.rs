@@ -204,50 +204,34 @@ pub(super) fn reciprocal_condition(n: usize, u: &[f64], norm: f64) -> f64 {
 
 /// The eigenvalues of a symmetric matrix, ascending (dsyevd without vectors: dsytrd and dsterf); `None` if dsterf gives up.
 pub(super) fn eigenvalues(n: usize, mut a: Vec<f64>) -> Option<Vec<f64>> {
-    assert!(a.len() == n * n);
-    let (mut values, mut info) = (vec![0.0; n], 0);
     // Work space for the blocked reduction; more than its block size of 32 brings nothing.
-    let (mut work, mut integers) = (vec![0.0; (2 + 64) * n + 1], [0]);
-    let (n_work, n_integers) = (int(work.len()), 1);
-    // SAFETY: a holds n * n values, values n, and the work spaces have the lengths that are told.
-    unsafe {
-        dsyevd_(
-            &(b'N' as c_char),
-            &UPPER,
-            &int(n),
-            a.as_mut_ptr(),
-            &int(n),
-            values.as_mut_ptr(),
-            work.as_mut_ptr(),
-            &n_work,
-            integers.as_mut_ptr(),
-            &n_integers,
-            &mut info,
-        );
-    }
-    (info == 0).then_some(values)
+    dsyevd(b'N', n, &mut a, (2 + 64) * n + 1, 1)
 }
 
 /// The eigenvalues of a symmetric matrix, ascending, and in place of it its eigenvectors, one in each row (dsyevd); `None` if
 /// the routine gives up.
 pub(super) fn eigen(n: usize, a: &mut [f64]) -> Option<Vec<f64>> {
+    dsyevd(b'V', n, a, 1 + 6 * n + 2 * n * n, 3 + 5 * n)
+}
+
+/// LAPACK's dsyevd with work spaces of these lengths; the eigenvalues, `None` if it gives up.
+fn dsyevd(job: u8, n: usize, a: &mut [f64], n_work: usize, n_integers: usize) -> Option<Vec<f64>> {
     assert!(a.len() == n * n);
     let (mut values, mut info) = (vec![0.0; n], 0);
-    let (mut work, mut integers) = (vec![0.0; 1 + 6 * n + 2 * n * n], vec![0; 3 + 5 * n]);
-    let (n_work, n_integers) = (int(work.len()), int(integers.len()));
+    let (mut work, mut integers) = (vec![0.0; n_work], vec![0; n_integers]);
     // SAFETY: a holds n * n values, values n, and the work spaces have the lengths that are told.
     unsafe {
         dsyevd_(
-            &(b'V' as c_char),
+            &(job as c_char),
             &UPPER,
             &int(n),
             a.as_mut_ptr(),
             &int(n),
             values.as_mut_ptr(),
             work.as_mut_ptr(),
-            &n_work,
+            &int(n_work),
             integers.as_mut_ptr(),
-            &n_integers,
+            &int(n_integers),
             &mut info,
         );
     }

@@ -20,11 +20,10 @@ use super::error::{self, ApiError};
 use super::health;
 use super::ids;
 use super::metrics::{Metrics, Purpose};
-use super::models::{parse_id, unless_absent};
-use super::predict::{evaluate, trained};
+use super::models::parse_id;
+use super::predict::{evaluate, find_trained};
 use crate::config::Config;
 use crate::db::Pool;
-use crate::db::models;
 use request::{Header as JsonLength, InferRequest};
 
 /// The names of a model's tensors.
@@ -135,9 +134,7 @@ struct ModelParameters {
 #[get("/v2/models/<id>")]
 async fn v2_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelMetadata>, ApiError> {
     let id = parse_id(id)?;
-    let owner = caller.owner();
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, owner, id)?)).await;
-    let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
+    let model = find_trained(pool, caller, id).await?;
     let input = TensorMetadata { name: INPUT, datatype: "FP64", shape: vec![-1, model.features.len() as i64] };
     let output = TensorMetadata { name: OUTPUT, datatype: "FP64", shape: vec![-1] };
     Ok(Json(ModelMetadata {
@@ -170,9 +167,7 @@ struct ModelReady {
 #[get("/v2/models/<id>/ready")]
 async fn v2_model_ready(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelReady>, ApiError> {
     let id = parse_id(id)?;
-    let owner = caller.owner();
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, owner, id)?)).await;
-    trained(found.map_err(|error| unless_absent(error, id))?, id)?;
+    find_trained(pool, caller, id).await?;
     Ok(Json(ModelReady { name: id.to_string(), ready: true }))
 }
 
@@ -265,9 +260,7 @@ async fn v2_infer(
     let (caller, body) = uploader.admit(body).await?;
     let bytes = body.read_bytes(config.predict_limit, config).await?;
     let metrics = metrics.inner().clone();
-    let owner = caller.owner();
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, owner, id)?)).await;
-    let model = trained(found.map_err(|error| unless_absent(error, id))?, id)?;
+    let model = find_trained(pool, caller, id).await?;
     super::on_blocking_thread(move || {
         let request = InferRequest::read(&bytes, length, id)?;
         let cells = request.cells(&model.features)?;

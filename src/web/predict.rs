@@ -8,7 +8,7 @@ use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
-use super::auth::Uploader;
+use super::auth::{Caller, Uploader};
 use super::body::{self, Body, Cores, Csv, RequestBody};
 use super::connections::Lifeline;
 use super::error::{self, ApiError};
@@ -91,8 +91,7 @@ async fn predict<'r>(
         Body::Csv(csv) => csv,
         Body::Json(text) => Csv::of_text(super::on_blocking_thread(move || csv_of(&text, id)).await?),
     };
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
-    let model = match found.map_err(|error| unless_absent(error, id)).and_then(|found| trained(found, id)) {
+    let model = match find_trained(pool, caller, id).await {
         Ok(model) => model,
         Err(error) => return Err(csv.refuse(error).await),
     };
@@ -105,6 +104,15 @@ async fn predict<'r>(
     let print = move || serde_json::to_string(&Predictions { result });
     let print = move || print().map_err(|error| ApiError::internal(error.into()));
     Ok(Predicted::Whole(ContentType::JSON, super::on_blocking_thread(print).await?.into_bytes()))
+}
+
+/// The coefficients of the caller's model `id`.
+///
+/// # Errors
+/// 404 when there is no such model, 409 when it is not trained.
+pub(super) async fn find_trained(pool: &Pool, caller: Caller, id: i32) -> Result<FittedModel, ApiError> {
+    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
+    trained(found.map_err(|error| unless_absent(error, id))?, id)
 }
 
 /// The coefficients, or 409 with the reason why there are none.
