@@ -248,7 +248,10 @@ fn refused_for_good(job: &Job, error: anyhow::Error, what: &str) -> anyhow::Resu
     if error.downcast_ref::<db::Error>().is_none_or(db::Error::is_transient) {
         return Err(error);
     }
-    log::error!("model {}: {what}: {error:#}", job.id);
+    // Only who deletes the model of a job takes its rows away, and that is nobody's mistake.
+    let is_deleted = matches!(error.downcast_ref(), Some(db::Error::Query(diesel::result::Error::NotFound)));
+    let level = if is_deleted { log::Level::Warn } else { log::Level::Error };
+    log::log!(level, "model {}: {what}: {error:#}", job.id);
     Ok(TrainingError::Refused(format!("{what}; the worker's log has the cause")))
 }
 
