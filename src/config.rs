@@ -236,7 +236,7 @@ fn defaults() -> Figment {
     Figment::from(RocketConfig::default())
         .merge(Serialized::default("workers", 1))
         .merge(Serialized::default("training_threads", 0))
-        .merge(Serialized::default("worker_memory", 0))
+        .merge(Serialized::default("worker_memory", ByteUnit::Gibibyte(2)))
         .merge(Serialized::default("lease_seconds", 30))
         .merge(Serialized::default("training_limit_seconds", 86_400))
         .merge(Serialized::default("queue_limit", 10_000))

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ridge::{self, Control, Folds, Matrix, RidgeError, Rows, RowsError};
-use crate::table::{Table, shown};
+use crate::ridge::{self, Control, Folds, Needs, RidgeError, Rows, RowsError};
+use crate::table::shown;
 use messages::{describe, explain};
-pub use stored::{HeldRows, StoredRows, rows_per_chunk};
+pub use stored::{StoredRows, rows_per_chunk};
 
 /// What a client asked for, defaults filled in: the `params` of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -148,6 +148,9 @@ pub enum TrainingError {
     /// The stop flag was set.
     #[error("stopped")]
     Stopped,
+    /// The rows could not be read.
+    #[error("the rows cannot be read")]
+    Rows(#[source] RowsError),
 }
 
 /// Most errors that a model keeps, folds times penalties: a jsonb value ends at 256 MB.
@@ -185,7 +188,7 @@ pub fn check_columns(params: &Params, columns: &[String]) -> Result<Option<usize
 ///
 /// # Errors
 /// See [`CheckError`]. Rows are named by their number, from 1 below the header.
-pub fn check_rows(params: &Params, columns: &[String], rows: &dyn Rows) -> Result<(), CheckError> {
+pub fn check_rows(params: &Params, columns: &[String], rows: &dyn Rows, capacity: Capacity) -> Result<(), CheckError> {
     let explained = |error| refuse(&error, params, columns, |row| format!("row {}", row + 1));
     let engine = engine_params(params, columns).map_err(CheckError::Refused)?;
     let n_folds = match engine.folds {
@@ -195,13 +198,15 @@ pub fn check_rows(params: &Params, columns: &[String], rows: &dyn Rows) -> Resul
     check_scores(params, n_folds)?;
     let reads_cells = engine.weight.is_some() || matches!(engine.folds, Folds::Column(_));
     let engine = engine.check(rows.n_rows(), rows.n_columns()).map_err(explained)?;
+    capacity.check(engine.needs(n_folds, ridge::n_threads(capacity.n_threads)), columns.len(), n_folds)?;
     // Without weights and a fold column, every table of numbers that has this shape will do.
     if reads_cells { engine.check_rows(rows).map_err(explained) } else { Ok(()) }
 }
 
 /// That no more scores come of it than a model can keep.
 fn check_scores(params: &Params, n_folds: usize) -> Result<(), CheckError> {
-    let n_penalties = params.l2_coef.as_ref().map_or(0, Vec::len);
+    // The automatic grid has more than one.
+    let n_penalties = params.l2_coef.as_ref().map_or(1, Vec::len);
     if n_folds.saturating_mul(n_penalties) > MOST_SCORES {
         return Err(CheckError::Refused(format!(
             "l2_coef: {n_folds} folds times {n_penalties} penalties are more than the {MOST_SCORES} errors that can be kept"
@@ -215,7 +220,48 @@ fn refuse(error: &RidgeError, params: &Params, columns: &[String], place: impl F
     CheckError::Refused(explain(error, params, columns, place))
 }
 
-/// How many different values a column holds.
+/// What a worker may take for a training.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Bytes of memory; `None`: as much as the machine gives.
+    pub memory: Option<u64>,
+    /// Threads; 0: as many as there are cores.
+    pub n_threads: usize,
+}
+
+/// What a worker takes before it has anything to do.
+const BASE_MEMORY: u64 = 32 << 20;
+
+impl Capacity {
+    /// Refuses what no worker could train.
+    fn check(self, needs: Needs, n_columns: usize, n_folds: usize) -> Result<(), CheckError> {
+        let needed = needs.total().saturating_add(BASE_MEMORY);
+        let Some(most) = self.memory.filter(|&most| needed > most) else { return Ok(()) };
+        let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
+        let shape = if needs.rows > 0 { "these few rows" } else { "these rows" };
+        Err(CheckError::Refused(format!(
+            "data: to train on {shape} of {n_columns} columns with {n_folds} folds takes at least {:.2} GiB of memory, but a worker \
+             may take {:.2} GiB (worker_memory)",
+            gib(needed),
+            gib(most)
+        )))
+    }
+
+    /// Bytes of rows that a worker may keep in memory beside what training them needs.
+    #[must_use]
+    pub fn room_for_rows(self, params: &Params, columns: &[String], n_rows: usize) -> u64 {
+        let Some(most) = self.memory else { return u64::MAX };
+        let n_threads = ridge::n_threads(self.n_threads);
+        // A column's folds are not counted here: no more of them than this.
+        let n_folds = params.n_folds.unwrap_or(n_rows);
+        let engine = engine_params(params, columns).ok().and_then(|engine| engine.check(n_rows, columns.len()).ok());
+        let working = engine.map_or(0, |engine| engine.needs(n_folds, n_threads).working);
+        // Half of what is left: chunks are held a few times while they are read, and the allocator keeps some of what is freed.
+        (most.saturating_sub(BASE_MEMORY).saturating_sub(working)) / 2
+    }
+}
+
+/// How many different values a column holds; no further than is too many in any case.
 fn distinct_values(rows: &dyn Rows, column: usize) -> Result<usize, RowsError> {
     let mut values = HashSet::new();
     for block in 0..rows.n_blocks() {
@@ -223,6 +269,9 @@ fn distinct_values(rows: &dyn Rows, column: usize) -> Result<usize, RowsError> {
         rows.visit_block(block, &mut |_, cells| {
             values.extend(cells.column(column).iter().map(|v| (v + 0.0).to_bits()))
         })?;
+        if values.len() > MOST_SCORES {
+            break;
+        }
     }
     Ok(values.len())
 }
@@ -231,31 +280,33 @@ fn distinct_values(rows: &dyn Rows, column: usize) -> Result<usize, RowsError> {
 ///
 /// # Errors
 /// See [`TrainingError`].
-pub fn fit(params: &Params, table: &Table, control: &Control<'_>) -> Result<Trained, TrainingError> {
+pub fn fit(
+    params: &Params,
+    columns: &[String],
+    rows: &dyn Rows,
+    control: &Control<'_>,
+) -> Result<Trained, TrainingError> {
     let refuse = |error| match error {
         RidgeError::Stopped => TrainingError::Stopped,
-        error => TrainingError::Refused(explain(&error, params, table.columns(), |row| format!("row {}", row + 1))),
+        RidgeError::Rows(error) => TrainingError::Rows(error),
+        error => TrainingError::Refused(explain(&error, params, columns, |row| format!("row {}", row + 1))),
     };
-    let engine = engine_params(params, table.columns()).map_err(TrainingError::Refused)?;
-    let engine = engine.check(table.n_rows(), table.n_columns()).map_err(refuse)?;
-    let report = ridge::cross_validate(&matrix(table).map_err(refuse)?, &engine, control).map_err(refuse)?;
+    let engine = engine_params(params, columns).map_err(TrainingError::Refused)?;
+    let engine = engine.check(rows.n_rows(), rows.n_columns()).map_err(refuse)?;
+    let report = ridge::cross_validate(rows, &engine, control).map_err(refuse)?;
     if !is_finite(&report) {
         // JSON has no such numbers: they would be stored as nulls, and the model could never be read again.
         return Err(TrainingError::Refused(
             "data: the result is outside the range of 64-bit floating-point numbers".to_owned(),
         ));
     }
-    Ok(keep(report, table, engine.params()))
+    Ok(keep(report, columns, rows.n_rows(), engine.params()))
 }
 
 fn is_finite(report: &ridge::Report) -> bool {
     let scores = report.cv.iter().flat_map(|score| score.fold_mse.iter().chain([&score.mean_mse, &score.std_mse]));
     let metrics = report.r2.iter().chain(&report.condition_number).chain([&report.rmse, &report.effective_dof]);
     scores.chain(metrics).chain(&report.coef).all(|value| value.is_finite()) && report.intercept.is_finite()
-}
-
-fn matrix(table: &Table) -> Result<Matrix<'_>, RidgeError> {
-    Matrix::new(table.cells(), table.n_columns())
 }
 
 /// The parameters in the engine's terms: columns by their positions.
@@ -284,24 +335,24 @@ fn engine_params(params: &Params, columns: &[String]) -> Result<ridge::Params, S
 }
 
 /// The report in the client's terms: columns by their names.
-fn keep(report: ridge::Report, table: &Table, engine: &ridge::Params) -> Trained {
+fn keep(report: ridge::Report, columns: &[String], n_rows: usize, engine: &ridge::Params) -> Trained {
     let fold = if let Folds::Column(column) = engine.folds { Some(column) } else { None };
     let has_role = |column| column == engine.target || Some(column) == engine.weight || Some(column) == fold;
-    let columns = table.columns().iter().enumerate();
-    let features: Vec<String> = columns.filter(|(i, _)| !has_role(*i)).map(|(_, name)| name.clone()).collect();
+    let named = columns.iter().enumerate();
+    let features: Vec<String> = named.filter(|(i, _)| !has_role(*i)).map(|(_, name)| name.clone()).collect();
     let best = &report.cv[report.best];
     Trained {
         best: Best { param_value: best.penalty, mean_mse: best.mean_mse },
         metrics: Metrics {
             r2: report.r2,
             rmse: report.rmse,
-            n_rows: table.n_rows(),
+            n_rows,
             n_features: features.len(),
             n_folds: report.n_folds,
             effective_dof: report.effective_dof,
             condition_number: report.condition_number,
         },
-        warnings: report.warnings.iter().map(|warning| describe(warning, table)).collect(),
+        warnings: report.warnings.iter().map(|warning| describe(warning, columns)).collect(),
         model: FittedModel { intercept: report.intercept, features, coef: report.coef },
         cv_results: report
             .cv

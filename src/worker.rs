@@ -25,7 +25,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, datasets};
 use crate::queue::{self, Job};
 use crate::ridge::{self, Control, allocator, blas};
-use crate::training::{self, Trained, TrainingError};
+use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
 
@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const LAST_WORDS: Duration = Duration::from_secs(7);
 /// When it ends at the latest, whatever it waits for: a database that does not answer, a training that does not stop.
 const LAST_MOMENT: Duration = Duration::from_secs(9);
-/// Longest that one statement of a worker may take: the largest reads a whole dataset.
+/// Longest that one statement of a worker may take: the largest reads a chunk of a dataset, or stores a model.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
 /// Longest that a worker waits for a lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -172,12 +172,13 @@ impl Worker {
             _ if lease_lost => {}
             Ok(Err(TrainingError::Stopped)) => kept = self.insist(|conn| queue::give_back(conn, &job))?,
             Ok(Err(TrainingError::Refused(reason))) => kept = self.insist(|conn| queue::fail(conn, &job, reason))?,
-            Ok(Ok(_)) | Err(_) => {}
+            Ok(Ok(_) | Err(TrainingError::Rows(_))) | Err(_) => {}
         }
         let seconds = started.elapsed().as_secs_f64();
         match outcome? {
             _ if !kept => log::warn!("model {id}: the lease was lost after {seconds:.3} s, the result is dropped"),
             Err(TrainingError::Stopped) => log::info!("model {id}: handed back unfinished after {seconds:.3} s"),
+            Err(TrainingError::Rows(error)) => log::error!("model {id}: {error}"),
             Err(TrainingError::Refused(reason)) => log::warn!("model {id}: failed after {seconds:.3} s: {reason}"),
             Ok(trained) => {
                 let (rows, features) = (trained.metrics.n_rows, trained.metrics.n_features);
@@ -190,17 +191,38 @@ impl Worker {
 
     /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.
     fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, TrainingError>> {
-        let table = match self.insist(|conn| datasets::load(conn, job.dataset_id)) {
-            Ok(table) => table,
-            Err(error) => return refused_for_good(job, error, "the rows cannot be read").map(Err),
+        let unreadable = |error| refused_for_good(job, error, "the rows cannot be read").map(Err);
+        let found = match self.insist(|conn| datasets::find_stored(conn, job.dataset_id)) {
+            Ok(found) => found,
+            Err(error) => return unreadable(error),
         };
-        let (id, attempt, rows, columns) = (job.id, job.attempt, table.n_rows(), table.n_columns());
+        let (id, attempt, rows, columns) = (job.id, job.attempt, found.n_rows, found.columns.len());
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
-        let control =
-            Control { n_threads: self.n_threads, stop: heartbeat.stop(), progress: &|done| heartbeat.report(done) };
-        let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &table, &control)));
+        let n_threads = self.n_threads;
+        let capacity = Capacity { memory: self.limits.memory.map(|memory| memory.as_u64()), n_threads };
+        let room = capacity.room_for_rows(&job.params, &found.columns, rows);
+        let control = Control { n_threads, stop: heartbeat.stop(), progress: &|done| heartbeat.report(done) };
+        // What the engine is told of a failure is not enough to tell whether another attempt would end the same way.
+        let mut failure = None;
+        let read = |chunk: usize| {
+            let cells = self.insist(|conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
+            cells.map_err(|error| {
+                failure = Some(error);
+                "a chunk could not be read".into()
+            })
+        };
+        let stored = StoredRows::new(columns, &found.chunk_sizes, read).keeping(ridge::n_threads(n_threads), room);
+        let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &found.columns, &stored, &control)));
+        drop(stored);
+        if let Some(error) = failure {
+            return unreadable(error);
+        }
         Ok(match (outcome, heartbeat.overdue()) {
             (Ok(Err(TrainingError::Stopped)), Some(reason)) => Err(TrainingError::Refused(reason)),
+            (Ok(Err(TrainingError::Rows(error))), _) => {
+                log::error!("model {id}: the rows cannot be read: {error}");
+                Err(TrainingError::Refused("the rows cannot be read; the worker's log has the cause".to_owned()))
+            }
             (Ok(outcome), _) => outcome,
             // The panic hook has logged the cause.
             (Err(_panic), _) => Err(TrainingError::Refused(

@@ -1,17 +1,21 @@
 //! The partition of the rows into folds.
 
 use super::{
+    drawn::Drawn,
     error::RidgeError,
     params::{Folds, ValidParams},
     rows::{Rows, for_each_row},
 };
 use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use std::collections::HashSet;
 
-/// To which fold each row belongs: 4 bytes a row, nothing for leave-one-out.
-#[derive(Debug, Clone)]
+/// To which fold each row belongs: 4 bytes a row, nothing for leave-one-out, and a few megabytes however many rows there are
+/// where these are drawn at random.
+#[derive(Debug)]
 pub(super) struct Partition {
-    /// `None`: leave-one-out, row i is fold i.
     fold_of_row: Option<Vec<u32>>,
+    /// Where there is no list. `None`: leave-one-out, row i is fold i.
+    drawn: Option<Box<Drawn>>,
     n_rows: usize,
     n_folds: usize,
 }
@@ -21,10 +25,23 @@ impl Partition {
     pub(super) fn new(params: &ValidParams, rows: &dyn Rows) -> Result<Self, RidgeError> {
         let n_rows = rows.n_rows();
         match params.params.folds {
-            Folds::Random { n_folds, .. } if n_folds == n_rows => Ok(Self { fold_of_row: None, n_rows, n_folds }),
+            Folds::Random { n_folds, .. } if n_folds == n_rows => {
+                Ok(Self { fold_of_row: None, drawn: None, n_rows, n_folds })
+            }
+            Folds::Random { n_folds, seed } if !Self::is_listed(n_rows, false) => {
+                let drawn = Some(Box::new(Drawn::new(n_rows, n_folds, seed)));
+                Ok(Self { fold_of_row: None, drawn, n_rows, n_folds })
+            }
             Folds::Random { n_folds, seed } => Ok(Self::random(n_rows, n_folds, seed)),
             Folds::Column(column) => Self::from_column(rows, column),
         }
+    }
+
+    /// Whether the folds of so many rows are listed; those of a column always are.
+    pub(super) fn is_listed(n_rows: usize, is_column: bool) -> bool {
+        /// Lists of up to 64 MiB.
+        const MOST_LISTED: usize = 1 << 24;
+        is_column || n_rows <= MOST_LISTED
     }
 
     /// Sequential sampling without replacement: row i goes to fold f with probability (free places of f) / (free places),
@@ -32,37 +49,34 @@ impl Partition {
     /// Fan, Muller & Rezucha 1962; Knuth, TAOCP 2, 3.4.2, for more than two urns). The first `n_rows % n_folds` folds have
     /// one row more.
     pub(super) fn random(n_rows: usize, n_folds: usize, seed: u64) -> Self {
-        let sizes: Vec<u64> =
-            (0..n_folds).map(|f| (n_rows / n_folds + usize::from(f < n_rows % n_folds)) as u64).collect();
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut random = ChaCha8Rng::from_seed(key);
         let ranks = (0..n_rows).map(|row| uniform_below((n_rows - row) as u64, &mut random));
-        let fold_of_row = if n_folds <= FewCounts::MOST && u32::try_from(n_rows).is_ok() {
-            let mut free = FewCounts::new(&sizes);
-            ranks.map(|rank| free.take(rank as u32)).collect()
-        } else {
-            let mut free = FenwickTree::new(&sizes);
-            ranks.map(|rank| free.take(rank) as u32).collect()
+        let fold_of_row = match Free::new(n_rows, n_folds) {
+            Free::Few(mut free) => ranks.map(|rank| free.take(rank as u32)).collect(),
+            Free::Many(mut free) => ranks.map(|rank| free.take(rank) as u32).collect(),
         };
-        Self { fold_of_row: Some(fold_of_row), n_rows, n_folds }
+        Self { fold_of_row: Some(fold_of_row), drawn: None, n_rows, n_folds }
     }
 
     fn from_column(rows: &dyn Rows, column: usize) -> Result<Self, RidgeError> {
-        let mut value_of_row = vec![0.0; rows.n_rows()];
+        let mut distinct = HashSet::new();
         for block in 0..rows.n_blocks() {
             // Adding zero makes -0.0 and 0.0 the same fold.
-            for_each_row(rows, block, |i, row| value_of_row[i] = row[column] + 0.0)?;
+            for_each_row(rows, block, |_, row| _ = distinct.insert((row[column] + 0.0).to_bits()))?;
         }
-        let mut values = value_of_row.clone();
+        let mut values: Vec<f64> = distinct.into_iter().map(f64::from_bits).collect();
         values.sort_unstable_by(f64::total_cmp);
-        values.dedup_by(|a, b| a.total_cmp(b).is_eq());
         if values.len() < 2 {
             return Err(RidgeError::TooFewFoldValues { n_folds: values.len() });
         }
-        let fold = |v: &f64| values.partition_point(|u| u.total_cmp(v).is_lt()) as u32;
-        let fold_of_row = value_of_row.iter().map(fold).collect();
-        Ok(Self { fold_of_row: Some(fold_of_row), n_rows: rows.n_rows(), n_folds: values.len() })
+        let fold = |v: f64| values.partition_point(|u| u.total_cmp(&v).is_lt()) as u32;
+        let mut fold_of_row = Vec::with_capacity(rows.n_rows());
+        for block in 0..rows.n_blocks() {
+            for_each_row(rows, block, |_, row| fold_of_row.push(fold(row[column] + 0.0)))?;
+        }
+        Ok(Self { fold_of_row: Some(fold_of_row), drawn: None, n_rows: rows.n_rows(), n_folds: values.len() })
     }
 
     pub(super) fn n_folds(&self) -> usize {
@@ -70,19 +84,55 @@ impl Partition {
     }
 
     pub(super) fn fold_of(&self, row: usize) -> usize {
-        self.fold_of_row.as_ref().map_or(row, |folds| folds[row] as usize)
+        match (&self.fold_of_row, &self.drawn) {
+            (Some(folds), _) => folds[row] as usize,
+            (None, Some(drawn)) => drawn.fold_of(row),
+            (None, None) => row,
+        }
     }
 
     /// Rows of each fold.
     pub(super) fn sizes(&self) -> Vec<usize> {
+        if let Some(drawn) = &self.drawn {
+            return drawn.sizes();
+        }
         let mut sizes = vec![0; self.n_folds];
         (0..self.n_rows).for_each(|i| sizes[self.fold_of(i)] += 1);
         sizes
     }
 }
 
+/// The free places of the folds while they are drawn.
+#[derive(Debug, Clone)]
+pub(super) enum Free {
+    Few(FewCounts),
+    Many(FenwickTree),
+}
+
+impl Free {
+    /// All places: `n_rows` of them, shared out evenly.
+    pub(super) fn new(n_rows: usize, n_folds: usize) -> Self {
+        let sizes: Vec<u64> =
+            (0..n_folds).map(|f| (n_rows / n_folds + usize::from(f < n_rows % n_folds)) as u64).collect();
+        if n_folds <= FewCounts::MOST && u32::try_from(n_rows).is_ok() {
+            Self::Few(FewCounts::new(&sizes))
+        } else {
+            Self::Many(FenwickTree::new(&sizes))
+        }
+    }
+
+    /// The fold that has place `rank` of those that are free; takes it.
+    #[inline]
+    pub(super) fn take(&mut self, rank: u64) -> u32 {
+        match self {
+            Self::Few(free) => free.take(rank as u32),
+            Self::Many(free) => free.take(rank) as u32,
+        }
+    }
+}
+
 /// A uniform integer in `0..bound` (Lemire 2019, "Fast random integer generation in an interval").
-fn uniform_below(bound: u64, random: &mut impl Rng) -> u64 {
+pub(super) fn uniform_below(bound: u64, random: &mut impl Rng) -> u64 {
     loop {
         let product = u128::from(random.next_u64()) * u128::from(bound);
         // The division is rarely needed: the threshold is below the bound.
@@ -93,7 +143,8 @@ fn uniform_below(bound: u64, random: &mut impl Rng) -> u64 {
 }
 
 /// Prefix sums of up to 16 counts under decrements: no branch depends on them, so that they are compared all at once.
-struct FewCounts([u32; Self::MOST]);
+#[derive(Debug, Clone)]
+pub(super) struct FewCounts([u32; Self::MOST]);
 
 impl FewCounts {
     const MOST: usize = 16;
@@ -122,7 +173,8 @@ impl FewCounts {
 }
 
 /// Prefix sums of counts under decrements, in O(log k) each (Fenwick 1994).
-struct FenwickTree(Vec<u64>);
+#[derive(Debug, Clone)]
+pub(super) struct FenwickTree(Vec<u64>);
 
 impl FenwickTree {
     fn new(counts: &[u64]) -> Self {

@@ -25,6 +25,16 @@ pub(super) struct Source<'a> {
     pub(super) run: &'a Run<'a>,
 }
 
+/// The values that sums of products may take in any case, and those that they take at most if one matrix of them for each cell
+/// takes no more: 32 and 256 MiB.
+pub(super) const LEAST_VALUES: usize = 1 << 22;
+const MOST_VALUES: usize = 1 << 25;
+
+/// The values that sums of products of so many rows may take: as much as the rows, within bounds.
+pub(super) fn room_for_sums(n_rows: usize, p: usize) -> usize {
+    n_rows.saturating_mul(p).clamp(LEAST_VALUES, MOST_VALUES)
+}
+
 /// Below this many values, threads cost more than they bring.
 const SMALL: usize = 100_000;
 
@@ -110,11 +120,11 @@ impl<'a> Source<'a> {
     }
 
     /// How many chunks may have moments of their own for `n_cells` cells, beside those of `n_kept` cells: together they must
-    /// not take more than the matrix itself.
+    /// not take more than there is room for.
     fn most_chunks<T>(&self, n_cells: usize, n_kept: usize) -> usize {
         let (n, p) = (self.rows.n_rows(), self.p());
         let cell_values = (p * p * size_of::<T>() / 8).max(1);
-        ((n * p).max(1 << 22) / cell_values).saturating_sub(n_kept) / n_cells
+        (room_for_sums(n, p) / cell_values).saturating_sub(n_kept) / n_cells
     }
 
     fn some_moments<T: Real>(
@@ -286,7 +296,7 @@ impl<'s, T: Real> Cells<'s, T> {
 /// the cache unless the rows are long, and take no more than another copy of the rows however many cells there are.
 fn rows_at_once(n_values: usize, stride: usize, n_cells: usize, (least, most): (usize, usize)) -> usize {
     const CACHED: usize = 1 << 18;
-    let room = n_values.max(CACHED) / (stride * n_cells);
+    let room = n_values.clamp(CACHED, MOST_VALUES) / (stride * n_cells);
     (CACHED / (stride * n_cells)).clamp(least, most).min(room).max(1)
 }
 

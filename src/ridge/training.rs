@@ -3,14 +3,16 @@
 use super::{
     error::RidgeError,
     folds::Partition,
-    gather::Source,
+    gather::{self, Source},
     moments::{Moments, Real},
     run::Phase,
 };
 use std::ops::Range;
 
 /// Up to so many folds, the others of each are summed anew; above, in O(log) sums.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
+/// Groups of folds that are worked on in parallel.
+pub(super) const GROUPS: usize = 16;
 
 /// The moments by folds, as far as they fit in memory: with very many folds only those of batches of folds, and the
 /// folds' own are summed again from the rows when they are needed.
@@ -26,11 +28,7 @@ impl<'a, T: Real> FoldMoments<'a, T> {
     /// One pass over the rows.
     pub(super) fn new(source: &Source<'_>, partition: &'a Partition, share: (f64, f64)) -> Result<Self, RidgeError> {
         let n_folds = partition.n_folds();
-        let fold_values = source.p() * source.p() * size_of::<T>() / 8;
-        // As much as the matrix itself, or 32 MiB; but at least the square root of the number of folds, which balances
-        // the number of batches and their size.
-        let budget = (source.rows.n_rows() * source.p()).max(1 << 22);
-        let batch = (budget / fold_values).max(n_folds.isqrt()).clamp(1, n_folds);
+        let batch = folds_at_once(source.rows.n_rows(), source.p(), n_folds, size_of::<T>());
         let n_batches = n_folds.div_ceil(batch);
         let batches: Vec<_> = (0..n_batches).map(|b| b * n_folds / n_batches..(b + 1) * n_folds / n_batches).collect();
         let parts = if n_batches == 1 {
@@ -109,6 +107,19 @@ impl<'a, T: Real> FoldMoments<'a, T> {
     }
 }
 
+/// How many folds' own moments are held at once, of numbers of so many bytes: as many as there is room for, but at least the square
+/// root of the number of folds, which balances the number of batches and their size.
+fn folds_at_once(n_rows: usize, p: usize, n_folds: usize, n_bytes: usize) -> usize {
+    let fold_values = p.saturating_mul(p).saturating_mul(n_bytes / 8);
+    (gather::room_for_sums(n_rows, p) / fold_values).max(n_folds.isqrt()).clamp(1, n_folds)
+}
+
+/// How many moments [`FoldMoments`] holds: of the folds, or of batches of them.
+pub(super) fn n_parts(n_rows: usize, p: usize, n_folds: usize, n_bytes: usize) -> usize {
+    let batch = folds_at_once(n_rows, p, n_folds, n_bytes);
+    if batch == n_folds { n_folds } else { n_folds.div_ceil(batch) + batch }
+}
+
 /// Splits the folds into a fixed number of groups, which run in parallel.
 fn leave_out<T: Real, R: Send>(
     source: &Source<'_>,
@@ -118,7 +129,6 @@ fn leave_out<T: Real, R: Send>(
     phase: &Phase<'_>,
     visit: &(impl Fn(usize, &Moments<T>, &Moments<T>) -> Result<R, RidgeError> + Sync),
 ) -> Result<Vec<R>, RidgeError> {
-    const GROUPS: usize = 16;
     let n_groups = folds.len().min(GROUPS);
     let groups: Vec<_> = (0..n_groups).map(|g| g * folds.len() / n_groups..(g + 1) * folds.len() / n_groups).collect();
     let sums: Vec<_> =

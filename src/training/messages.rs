@@ -2,7 +2,7 @@
 
 use super::Params;
 use crate::ridge::{RidgeError, Warning};
-use crate::table::{Table, shown};
+use crate::table::shown;
 
 /// What is wrong, in the client's terms; `place` says where row `row` stands.
 pub(super) fn explain(
@@ -50,12 +50,13 @@ pub(super) fn explain(
 }
 
 /// A warning in the client's terms.
-pub(super) fn describe(warning: &Warning, table: &Table) -> String {
+pub(super) fn describe(warning: &Warning, columns: &[String]) -> String {
     const MOST: usize = 20;
     match warning {
-        Warning::ConstantColumns { columns } => {
-            let names: Vec<String> = columns.iter().take(MOST).map(|&column| shown(&table.columns()[column])).collect();
-            let more = if columns.len() > MOST { format!(" and {} more", columns.len() - MOST) } else { String::new() };
+        Warning::ConstantColumns { columns: constant } => {
+            let names: Vec<String> = constant.iter().take(MOST).map(|&column| shown(&columns[column])).collect();
+            let more =
+                if constant.len() > MOST { format!(" and {} more", constant.len() - MOST) } else { String::new() };
             format!("columns with the same value in every row get the coefficient 0: {}{more}", names.join(", "))
         }
         other => other.to_string(),

@@ -1,13 +1,11 @@
-//! The rows of a dataset for the engine: those that are stored are read chunk by chunk, so that only one is held at a time.
+//! The rows of a dataset for the engine: what is stored is read chunk by chunk, as often as it is needed, and kept as far as there
+//! is room.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use diesel::QueryResult;
-use diesel::pg::PgConnection;
 use ndarray::ArrayView2;
 
-use crate::db;
-use crate::db::datasets;
 use crate::ridge::{Matrix, Rows, RowsError};
 
 /// Bytes of a chunk, about.
@@ -20,38 +18,115 @@ pub fn rows_per_chunk(n_columns: usize) -> usize {
     block * (CHUNK_BYTES / 8 / (block * n_columns)).max(1)
 }
 
-/// The rows of a dataset in the database. A block is a chunk.
+/// The rows of a dataset whose chunks are stored somewhere. Its blocks are those of a matrix in memory, as far as the chunks
+/// are made of them, so that it gives the same bits whatever is kept of it.
 pub struct StoredRows<'a> {
-    /// One block is read at a time, whoever asks.
-    conn: Mutex<&'a mut PgConnection>,
-    dataset_id: i32,
+    /// Reads the cells of a chunk; one at a time, whoever asks.
+    read: Mutex<ReadChunk<'a>>,
     n_columns: usize,
-    /// The first row of each chunk, and at last the number of all rows.
-    first_rows: Vec<usize>,
+    n_rows: usize,
+    blocks: Vec<Block>,
+    kept: Mutex<Kept>,
+}
+
+/// Reads the cells of the chunk of this number.
+type ReadChunk<'a> = Box<dyn FnMut(usize) -> Result<Vec<f64>, RowsError> + Send + 'a>;
+
+/// A part of a chunk.
+struct Block {
+    chunk: usize,
+    /// The first of its rows among those of the chunk, and among all.
+    first: usize,
+    first_of_all: usize,
+    n_rows: usize,
+}
+
+/// Chunks that have been read.
+struct Kept {
+    /// For good.
+    chunks: Vec<Option<Arc<Vec<f64>>>>,
+    /// Cells for which there is room.
+    room: usize,
+    /// Those that were read last, of which more blocks are about to be visited.
+    recent: VecDeque<(usize, Arc<Vec<f64>>)>,
+    n_recent: usize,
 }
 
 impl<'a> StoredRows<'a> {
-    /// The `n_rows` rows of a dataset.
-    ///
-    /// # Errors
-    /// Those of the database; `NotFound` when the dataset was deleted meanwhile.
-    pub fn new(conn: &'a mut PgConnection, dataset_id: i32, n_columns: usize, n_rows: usize) -> QueryResult<Self> {
-        let mut first_rows = vec![0];
-        let mut n_stored = 0;
-        for n_cells in datasets::chunk_sizes(conn, dataset_id)? {
-            n_stored += n_cells / n_columns;
-            first_rows.push(n_stored);
+    /// The rows of chunks with so many cells, which `read` reads. No more than one chunk is held at a time.
+    pub fn new(
+        n_columns: usize,
+        chunk_sizes: &[usize],
+        read: impl FnMut(usize) -> Result<Vec<f64>, RowsError> + Send + 'a,
+    ) -> Self {
+        let block = Matrix::rows_per_block(n_columns);
+        let mut blocks = Vec::new();
+        let mut n_rows = 0;
+        for (chunk, n_cells) in chunk_sizes.iter().enumerate() {
+            let end = n_cells / n_columns;
+            for first in (0..end).step_by(block) {
+                let n = block.min(end - first);
+                blocks.push(Block { chunk, first, first_of_all: n_rows, n_rows: n });
+                n_rows += n;
+            }
         }
-        if n_stored != n_rows {
-            return Err(diesel::result::Error::NotFound);
+        let chunks = vec![None; chunk_sizes.len()];
+        let kept = Mutex::new(Kept { chunks, room: 0, recent: VecDeque::new(), n_recent: 1 });
+        Self { read: Mutex::new(Box::new(read)), n_columns, n_rows, blocks, kept }
+    }
+
+    /// The same, but `n_threads` chunks are held at a time, and for good as many as have room in `n_bytes`.
+    #[must_use]
+    pub fn keeping(self, n_threads: usize, n_bytes: u64) -> Self {
+        let mut kept = self.kept();
+        kept.room = usize::try_from(n_bytes / 8).unwrap_or(usize::MAX);
+        kept.n_recent = n_threads;
+        drop(kept);
+        self
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cells of a chunk.
+    fn chunk(&self, chunk: usize) -> Result<Arc<Vec<f64>>, RowsError> {
+        if let Some(cells) = self.kept().find(chunk) {
+            return Ok(cells);
         }
-        Ok(Self { conn: Mutex::new(conn), dataset_id, n_columns, first_rows })
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever had the turn before may have read it.
+        if let Some(cells) = self.kept().find(chunk) {
+            return Ok(cells);
+        }
+        let cells = Arc::new(read(chunk)?);
+        self.kept().keep(chunk, &cells);
+        Ok(cells)
+    }
+}
+
+impl Kept {
+    fn find(&self, chunk: usize) -> Option<Arc<Vec<f64>>> {
+        let recent = || self.recent.iter().find(|(recent, _)| *recent == chunk).map(|(_, cells)| cells);
+        self.chunks[chunk].as_ref().or_else(recent).map(Arc::clone)
+    }
+
+    fn keep(&mut self, chunk: usize, cells: &Arc<Vec<f64>>) {
+        if let Some(room) = self.room.checked_sub(cells.len()) {
+            self.room = room;
+            self.chunks[chunk] = Some(Arc::clone(cells));
+            return;
+        }
+        if self.recent.len() >= self.n_recent {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((chunk, Arc::clone(cells)));
     }
 }
 
 impl Rows for StoredRows<'_> {
     fn n_rows(&self) -> usize {
-        self.first_rows[self.n_blocks()]
+        self.n_rows
     }
 
     fn n_columns(&self) -> usize {
@@ -59,50 +134,52 @@ impl Rows for StoredRows<'_> {
     }
 
     fn n_blocks(&self) -> usize {
-        self.first_rows.len() - 1
+        self.blocks.len()
     }
 
     fn visit_block(&self, block: usize, visit: &mut dyn FnMut(usize, ArrayView2<'_, f64>)) -> Result<(), RowsError> {
-        let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        let cells = datasets::chunk(&mut conn, self.dataset_id, block as i32).map_err(db::Error::from)?;
-        drop(conn);
-        let shape = (cells.len() / self.n_columns, self.n_columns);
-        visit(self.first_rows[block], ArrayView2::from_shape(shape, &cells)?);
+        let Block { chunk, first, first_of_all, n_rows } = self.blocks[block];
+        let cells = self.chunk(chunk)?;
+        let rows = first * self.n_columns..(first + n_rows) * self.n_columns;
+        let rows = cells.get(rows).ok_or("a chunk of the dataset lacks cells")?;
+        visit(first_of_all, ArrayView2::from_shape((n_rows, self.n_columns), rows)?);
         Ok(())
     }
 }
 
-/// Rows that are held in chunks: all of [`rows_per_chunk`] rows, but for the last one.
-#[derive(Debug, Clone, Copy)]
-pub struct HeldRows<'a> {
-    chunks: &'a [Vec<f64>],
-    n_columns: usize,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-impl<'a> HeldRows<'a> {
-    /// Those of chunks with row-major cells.
-    #[must_use]
-    pub fn new(chunks: &'a [Vec<f64>], n_columns: usize) -> Self {
-        Self { chunks, n_columns }
-    }
-}
+    use super::*;
 
-impl Rows for HeldRows<'_> {
-    fn n_rows(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len() / self.n_columns).sum()
-    }
-
-    fn n_columns(&self) -> usize {
-        self.n_columns
-    }
-
-    fn n_blocks(&self) -> usize {
-        self.chunks.len()
-    }
-
-    fn visit_block(&self, block: usize, visit: &mut dyn FnMut(usize, ArrayView2<'_, f64>)) -> Result<(), RowsError> {
-        let shape = (self.chunks[block].len() / self.n_columns, self.n_columns);
-        visit(block * rows_per_chunk(self.n_columns), ArrayView2::from_shape(shape, &self.chunks[block])?);
-        Ok(())
+    #[test]
+    fn what_is_kept_is_read_once_and_the_blocks_are_those_of_a_matrix() {
+        let (n_columns, n_rows) = (3, 400_000);
+        let cells: Vec<f64> = (0..n_rows * n_columns).map(|i| i as f64).collect();
+        let chunks: Vec<&[f64]> = cells.chunks(rows_per_chunk(n_columns) * n_columns).collect();
+        let sizes: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        assert!(sizes.len() > 2 && sizes[0] * 8 <= CHUNK_BYTES, "{sizes:?}");
+        let matrix = Matrix::new(&cells, n_columns).unwrap();
+        for (n_bytes, expected) in
+            [(0, 2 * sizes.len()), (sizes[0] as u64 * 8, 2 * sizes.len() - 1), (1 << 40, sizes.len())]
+        {
+            let n_read = AtomicUsize::new(0);
+            let read = |chunk: usize| {
+                n_read.fetch_add(1, Ordering::Relaxed);
+                Ok(chunks[chunk].to_vec())
+            };
+            let rows = StoredRows::new(n_columns, &sizes, read).keeping(1, n_bytes);
+            assert_eq!((rows.n_rows(), rows.n_blocks()), (matrix.n_rows(), matrix.n_blocks()));
+            for block in (0..rows.n_blocks()).chain(0..rows.n_blocks()) {
+                let mut seen = Vec::new();
+                for rows in [&rows as &dyn Rows, &matrix] {
+                    rows.visit_block(block, &mut |first, view| seen.push((first, view.to_owned()))).unwrap();
+                }
+                assert!(seen[0] == seen[1], "block {block}");
+            }
+            drop(rows);
+            assert_eq!(n_read.into_inner(), expected);
+        }
     }
 }

@@ -29,7 +29,7 @@ use crate::db::datasets::{self, NewRows, Upload};
 use crate::db::idempotency::{self, Earlier, Keyed, Made};
 use crate::db::{self, Pool};
 use crate::queue::{self, EnqueueError, NewJob};
-use crate::training::{self, CheckError, HeldRows, StoredRows};
+use crate::training::{self, Capacity, CheckError, StoredRows};
 pub(super) use request::check_name;
 use request::{TrainRequest, Wish, no_query};
 
@@ -143,7 +143,9 @@ async fn train(
         Ok(order) => order,
         Err(error) => return Err(refuse(csv, error).await),
     };
-    let queue = Queue { pool, caller, limit: config.queue_limit };
+    let capacity =
+        Capacity { memory: config.worker_memory.map(|memory| memory.as_u64()), n_threads: config.training_threads };
+    let queue = Queue { pool, caller, limit: config.queue_limit, capacity };
     let (model_id, is_replay) = match (dataset, csv) {
         (None, Some(csv)) => {
             let check = |columns: &[String]| training::check_columns(&wish.params, columns).map_err(refused);
@@ -230,6 +232,8 @@ struct Queue<'a> {
     pool: &'a Pool,
     caller: Caller,
     limit: u32,
+    /// What the workers may take.
+    capacity: Capacity,
 }
 
 impl Queue<'_> {
@@ -239,9 +243,9 @@ impl Queue<'_> {
         if let Some(id) = find_earlier(self.pool, Made::Model, self.caller, keyed.as_ref()).await? {
             return Ok((id, true));
         }
-        let owner = self.caller.owner();
+        let (owner, capacity) = (self.caller.owner(), self.capacity);
         let absent = |error| ids::unless_absent(error, "dataset", id);
-        let check = move |conn: &mut PgConnection| Ok((check_stored(conn, owner, id, &wish)?, wish));
+        let check = move |conn: &mut PgConnection| Ok((check_stored(conn, owner, id, &wish, capacity)?, wish));
         let (checked, wish) = self.pool.run(check).await.map_err(absent)?;
         checked.map_err(refused)?;
         self.accept(self.enqueue(wish, keyed, move |_| Ok(id)).await.map_err(absent)?)
@@ -249,7 +253,8 @@ impl Queue<'_> {
 
     /// Queues a training on rows that have just come in, and stores them with it.
     async fn train_new(&self, upload: Upload, wish: Wish, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
-        let check = move |conn: &mut PgConnection| Ok((check_new(conn, &upload, &wish)?, upload, wish));
+        let capacity = self.capacity;
+        let check = move |conn: &mut PgConnection| Ok((check_new(conn, &upload, &wish, capacity)?, upload, wish));
         let (checked, upload, wish) = self.pool.run(check).await?;
         checked.map_err(refused)?;
         let owner = self.caller.owner();
@@ -295,13 +300,20 @@ impl Queue<'_> {
 }
 
 /// Checks parameters against rows that have just come in; `conn` reads them where they are stored already.
-fn check_new(conn: &mut PgConnection, upload: &Upload, wish: &Wish) -> Result<Result<(), CheckError>, db::Error> {
+fn check_new(
+    conn: &mut PgConnection,
+    upload: &Upload,
+    wish: &Wish,
+    capacity: Capacity,
+) -> Result<Result<(), CheckError>, db::Error> {
     let columns = &upload.columns;
     match &upload.rows {
-        NewRows::Held(chunks) => Ok(training::check_rows(&wish.params, columns, &HeldRows::new(chunks, columns.len()))),
+        NewRows::Held(chunks) => {
+            Ok(training::check_rows(&wish.params, columns, &held_rows(chunks, columns.len()), capacity))
+        }
         NewRows::Stored(id) => {
-            let rows = StoredRows::new(conn, *id, columns.len(), upload.n_rows)?;
-            own_errors_apart(training::check_rows(&wish.params, columns, &rows))
+            let rows = stored_rows(conn, *id, columns.len(), upload.n_rows)?;
+            own_errors_apart(training::check_rows(&wish.params, columns, &rows, capacity))
         }
     }
 }
@@ -312,10 +324,27 @@ fn check_stored(
     owner: Option<i32>,
     id: i32,
     wish: &Wish,
+    capacity: Capacity,
 ) -> Result<Result<(), CheckError>, db::Error> {
     let shape = datasets::find_shape(conn, owner, id)?;
-    let rows = StoredRows::new(conn, shape.id, shape.column_names.len(), shape.n_rows as usize)?;
-    own_errors_apart(training::check_rows(&wish.params, &shape.column_names, &rows))
+    let rows = stored_rows(conn, shape.id, shape.column_names.len(), shape.n_rows as usize)?;
+    own_errors_apart(training::check_rows(&wish.params, &shape.column_names, &rows, capacity))
+}
+
+/// The `n_rows` rows of a dataset; `NotFound` when it was deleted meanwhile.
+fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize) -> QueryResult<StoredRows<'_>> {
+    let sizes = datasets::chunk_sizes(conn, id)?;
+    if sizes.iter().sum::<usize>() != n_rows * n_columns {
+        return Err(diesel::result::Error::NotFound);
+    }
+    let read = move |chunk| Ok(datasets::chunk(conn, id, chunk as i32).map_err(db::Error::from)?);
+    Ok(StoredRows::new(n_columns, &sizes, read))
+}
+
+/// The rows of chunks that are held.
+fn held_rows(chunks: &[Vec<f64>], n_columns: usize) -> StoredRows<'_> {
+    let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
+    StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].clone()))
 }
 
 /// That the database failed is not what the client did wrong.

@@ -10,7 +10,7 @@ use ridgeline::db::{self, Pool, datasets};
 use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
 use ridgeline::queue;
 use ridgeline::ridge::Control;
-use ridgeline::training;
+use ridgeline::training::{self, StoredRows};
 use ridgeline::watch::Watch;
 use ridgeline::web;
 use rocket::figment::Figment;
@@ -117,7 +117,11 @@ fn train(conn: &mut PgConnection) {
     let job = queue::claim(conn, Duration::from_secs(60)).unwrap().unwrap();
     assert_eq!(job.id, 1);
     let control = Control { n_threads: 1, stop: &AtomicBool::new(false), progress: &|_| {} };
-    let table = datasets::load(conn, job.dataset_id).unwrap();
-    let trained = training::fit(&job.params.0, &table, &control).unwrap();
+    let found = datasets::find_stored(conn, job.dataset_id).unwrap();
+    let trained = {
+        let read = |chunk| Ok(datasets::chunk(conn, job.dataset_id, chunk as i32)?);
+        let rows = StoredRows::new(found.columns.len(), &found.chunk_sizes, read);
+        training::fit(&job.params.0, &found.columns, &rows, &control).unwrap()
+    };
     assert!(queue::complete(conn, &job, &trained).unwrap());
 }

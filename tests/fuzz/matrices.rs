@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use ridgeline::ridge::{Control, Matrix};
 use ridgeline::table::Table;
-use ridgeline::training::{self, CheckError, Loss, Params, Trained, TrainingError};
+use ridgeline::training::{self, Capacity, CheckError, Loss, Params, Trained, TrainingError};
 
 /// Numbers at which formulas break more often than at others.
 const NUMBERS: [f64; 24] = [
@@ -41,9 +41,10 @@ pub(crate) fn run(input: &[u8]) {
     if let Err(error) = check(&params, &table) {
         return check_sentence(&error.to_string());
     }
+    let rows = Matrix::new(table.cells(), table.n_columns()).unwrap();
     let results = [1, 2].map(|n_threads| {
         let control = Control { n_threads, stop: &AtomicBool::new(false), progress: &|_| {} };
-        training::fit(&params, &table, &control)
+        training::fit(&params, table.columns(), &rows, &control)
     });
     match &results {
         [Ok(one), Ok(two)] => {
@@ -66,7 +67,8 @@ fn check(params: &Params, table: &Table) -> std::result::Result<(), CheckError> 
     if weight.is_some_and(|column| rows.clone().any(|row| row[column] < 0.0)) {
         return Err(CheckError::Refused("a weight is negative".to_owned()));
     }
-    training::check_rows(params, table.columns(), &Matrix::new(table.cells(), table.n_columns()).unwrap())
+    let rows = Matrix::new(table.cells(), table.n_columns()).unwrap();
+    training::check_rows(params, table.columns(), &rows, Capacity { memory: None, n_threads: 1 })
 }
 
 fn check_sentence(sentence: &str) {

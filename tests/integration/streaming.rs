@@ -226,3 +226,29 @@ fn predictions_come_as_a_stream_that_breaks_off_at_a_mistake() {
     assert!(received.contains(&place), "{}", &received[received.len() - 200..]);
     assert_eq!(Value::from(service.get("/health/live").status), json!(200));
 }
+
+#[test]
+fn rows_larger_than_a_worker_may_hold_are_trained_to_the_same_bits() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    // 128 MB of numbers.
+    let csv = format!("y,a,b,c\n{}", "1,2,3,0\n4,5,5,9\n2,2,7,3\n8,6,4,1\n3,1,2,2\n".repeat(800_000));
+    let dataset = service.post_as("text/csv", "/datasets", &csv).ok(201)["dataset_id"].clone();
+    let submit = || service.submit(&json!({"dataset_id": dataset, "target": "y", "l2_coef": [0.1, 1], "seed": 3}));
+    let small = Settings::new(&database.url).set("ROCKET_WORKER_MEMORY", "96 MiB");
+    let trained = |settings: Settings| {
+        let id = submit();
+        let mut worker = settings.worker();
+        let model = service.ended(id);
+        assert_eq!(model["status"], "trained", "{model}");
+        let peak = worker.memory("VmHWM");
+        worker.stop();
+        (model, peak)
+    };
+    let (streamed, _) = trained(small);
+    let (held, peak) = trained(Settings::new(&database.url));
+    assert!(peak > 128_000, "all rows are kept where there is room: {peak} kB");
+    for part in ["model", "cv_results", "best", "metrics"] {
+        assert_eq!(streamed[part], held[part]);
+    }
+}

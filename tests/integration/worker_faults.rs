@@ -1,5 +1,7 @@
 //! What becomes of jobs when workers are killed, frozen, crash or run out of memory: nothing but their own process ends.
 
+use std::os::unix::process::ExitStatusExt;
+
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
@@ -88,14 +90,24 @@ fn a_job_that_crashes_its_workers_fails_and_the_queue_goes_on() {
 #[test]
 fn a_job_that_takes_more_memory_than_a_worker_may_fails_at_once() {
     let database = Database::new();
-    let service = Settings::new(&database.url).set("ROCKET_WORKER_MEMORY", "64 MiB").serve();
+    let service = Service::without_workers(&database);
     let [large, small] = [service.submit(&large_job()), service.submit(&example())];
+    let mut worker = Settings::new(&database.url).set("ROCKET_WORKER_MEMORY", "64 MiB").worker();
     let model = service.ended(large);
     assert_eq!((&model["status"], &model["attempt"]), (&json!("failed"), &json!(1)), "{model}");
     let error = "training needs more memory than a worker may take, which is 64MiB (worker_memory)";
     assert_eq!(model["error"], error);
+    assert_eq!(worker.wait().signal(), Some(Signal::SIGKILL as i32));
+    let _worker = Settings::new(&database.url).worker();
     assert_eq!(service.ended(small)["status"], "trained");
-    service.process.expect_log("a worker has ended (signal: 9 (SIGKILL)); it is started again");
+
+    // A service with the same limit does not even take it.
+    let limited = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_WORKER_MEMORY", "64 MiB").serve();
+    let error = limited.post("/train", &large_job()).error(422);
+    assert!(
+        error.contains("of 2001 columns with 5 folds takes at least 0.") && error.contains("may take 0.06 GiB"),
+        "{error}"
+    );
 }
 
 #[test]

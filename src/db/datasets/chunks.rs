@@ -1,11 +1,12 @@
 //! The rows of a dataset, in chunks of whole rows.
 
-use diesel::pg::PgConnection;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgConnection, PgValue};
 use diesel::prelude::*;
+use diesel::sql_types::Binary;
 use diesel_json::Json;
 
 use crate::db::schema::{dataset_chunks, datasets};
-use crate::table::Table;
 
 #[derive(Insertable)]
 #[diesel(table_name = dataset_chunks)]
@@ -17,40 +18,54 @@ struct NewChunk<'a> {
 
 /// Stores a chunk.
 pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
-    let cells: Vec<u8> = cells.iter().flat_map(|cell| cell.to_le_bytes()).collect();
-    let new = NewChunk { dataset_id, position, cells: &cells };
+    let mut bytes = vec![0; size_of_val(cells)];
+    let (places, _) = bytes.as_chunks_mut::<8>();
+    places.iter_mut().zip(cells).for_each(|(place, cell)| *place = cell.to_le_bytes());
+    let new = NewChunk { dataset_id, position, cells: &bytes };
     diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
     Ok(())
 }
 
-/// Reads a dataset as it was stored, to the last bit.
+/// A dataset whose rows are to be read.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its columns, in order.
+    pub columns: Vec<String>,
+    /// Its rows.
+    pub n_rows: usize,
+    /// The cells of each chunk.
+    pub chunk_sizes: Vec<usize>,
+}
+
+/// Finds a dataset by its id, whoever owns it.
 ///
 /// # Errors
-/// Those of the database; [`diesel::result::Error::DeserializationError`] when the stored cells do not fill whole rows.
-pub fn load(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Table> {
+/// Those of the database; [`diesel::result::Error::DeserializationError`] when the stored cells do not fill its rows.
+pub fn find_stored(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Stored> {
     let (columns, n_rows) = datasets::table
         .find(dataset_id)
         .select((datasets::column_names, datasets::n_rows))
         .get_result::<(Json<Vec<String>>, i64)>(conn)?;
-    let mut cells = Vec::with_capacity(n_rows as usize * columns.len());
-    let chunks = dataset_chunks::table
-        .filter(dataset_chunks::dataset_id.eq(dataset_id))
-        .order(dataset_chunks::position)
-        .select(dataset_chunks::cells)
-        .load_iter::<Vec<u8>, diesel::pg::PgRowByRowLoadingMode>(conn)?;
-    for chunk in chunks {
-        cells.extend(doubles(&chunk?));
+    let (columns, chunk_sizes) = (columns.0, chunk_sizes(conn, dataset_id)?);
+    let n_columns = columns.len();
+    let is_whole = chunk_sizes.iter().all(|n_cells| n_cells.is_multiple_of(n_columns));
+    let n_stored = chunk_sizes.iter().sum::<usize>() / n_columns;
+    if !is_whole || n_stored as i64 != n_rows {
+        return Err(diesel::result::Error::DeserializationError("the chunks of a dataset do not fill its rows".into()));
     }
-    Table::new(columns.0, cells).filter(|table| table.n_rows() as i64 == n_rows).ok_or_else(|| {
-        diesel::result::Error::DeserializationError("the chunks of a dataset do not fill its rows".into())
-    })
+    Ok(Stored { columns, n_rows: n_stored, chunk_sizes })
 }
 
-/// The cells of a chunk.
-fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
-    // A CHECK of the table keeps the second part empty.
-    let (doubles, _) = bytes.as_chunks::<8>();
-    doubles.iter().copied().map(f64::from_le_bytes)
+/// The cells of a chunk, as they come from the database.
+#[derive(FromSqlRow)]
+struct Cells(Vec<f64>);
+
+impl FromSql<Binary, Pg> for Cells {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        // A CHECK of the table keeps the second part empty.
+        let (doubles, _) = value.as_bytes().as_chunks::<8>();
+        Ok(Self(doubles.iter().copied().map(f64::from_le_bytes).collect()))
+    }
 }
 
 /// How many cells each chunk of a dataset holds, in order.
@@ -77,5 +92,5 @@ diesel::define_sql_function! {
 /// [`diesel::result::Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
 pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
     let chunk = dataset_chunks::table.find((dataset_id, position)).select(dataset_chunks::cells);
-    Ok(doubles(&chunk.get_result::<Vec<u8>>(conn)?).collect())
+    Ok(chunk.get_result::<Cells>(conn)?.0)
 }
