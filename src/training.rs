@@ -148,7 +148,7 @@ pub enum TrainingError {
     /// The stop flag was set.
     #[error("stopped")]
     Stopped,
-    /// The rows could not be read.
+    /// The rows could not be read: whoever reads them knows whether another try would end the same way.
     #[error("the rows cannot be read")]
     Rows(#[source] RowsError),
 }

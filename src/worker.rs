@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use diesel::pg::PgConnection;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, datasets};
 use crate::queue::{self, Job};
-use crate::ridge::{self, Control, allocator, blas};
+use crate::ridge::{self, Control, RowsError, allocator, blas};
 use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
@@ -106,6 +106,14 @@ fn prepare_open_blas(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How a job ends without a result.
+enum Unfinished {
+    /// For good: the sentence is for the client.
+    Failed(String),
+    /// So that another attempt may be made.
+    Stopped,
+}
+
 struct Worker {
     url: DatabaseUrl,
     limits: Limits,
@@ -170,16 +178,15 @@ impl Worker {
         }
         match &outcome {
             _ if lease_lost => {}
-            Ok(Err(TrainingError::Stopped)) => kept = self.insist(|conn| queue::give_back(conn, &job))?,
-            Ok(Err(TrainingError::Refused(reason))) => kept = self.insist(|conn| queue::fail(conn, &job, reason))?,
-            Ok(Ok(_) | Err(TrainingError::Rows(_))) | Err(_) => {}
+            Ok(Err(Unfinished::Stopped)) => kept = self.insist(|conn| queue::give_back(conn, &job))?,
+            Ok(Err(Unfinished::Failed(reason))) => kept = self.insist(|conn| queue::fail(conn, &job, reason))?,
+            Ok(Ok(_)) | Err(_) => {}
         }
         let seconds = started.elapsed().as_secs_f64();
         match outcome? {
             _ if !kept => log::warn!("model {id}: the lease was lost after {seconds:.3} s, the result is dropped"),
-            Err(TrainingError::Stopped) => log::info!("model {id}: handed back unfinished after {seconds:.3} s"),
-            Err(TrainingError::Rows(error)) => log::error!("model {id}: {error}"),
-            Err(TrainingError::Refused(reason)) => log::warn!("model {id}: failed after {seconds:.3} s: {reason}"),
+            Err(Unfinished::Stopped) => log::info!("model {id}: handed back unfinished after {seconds:.3} s"),
+            Err(Unfinished::Failed(reason)) => log::warn!("model {id}: failed after {seconds:.3} s: {reason}"),
             Ok(trained) => {
                 let (rows, features) = (trained.metrics.n_rows, trained.metrics.n_features);
                 let best = trained.best.param_value;
@@ -189,8 +196,8 @@ impl Worker {
         Ok(true)
     }
 
-    /// Reads the rows and trains. A panic ends in a failed model, not in a dead worker.
-    fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, TrainingError>> {
+    /// Trains on the rows, which are read as the training needs them. A panic ends in a failed model, not in a dead worker.
+    fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, Unfinished>> {
         let unreadable = |error| refused_for_good(job, error, "the rows cannot be read").map(Err);
         let found = match self.insist(|conn| datasets::find_stored(conn, job.dataset_id)) {
             Ok(found) => found,
@@ -198,34 +205,31 @@ impl Worker {
         };
         let (id, attempt, rows, columns) = (job.id, job.attempt, found.n_rows, found.columns.len());
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
-        let n_threads = self.n_threads;
+        let (n_threads, stop) = (self.n_threads, heartbeat.stop());
         let capacity = Capacity { memory: self.limits.memory.map(|memory| memory.as_u64()), n_threads };
         let room = capacity.room_for_rows(&job.params, &found.columns, rows);
-        let control = Control { n_threads, stop: heartbeat.stop(), progress: &|done| heartbeat.report(done) };
-        // What the engine is told of a failure is not enough to tell whether another attempt would end the same way.
-        let mut failure = None;
+        let control = Control { n_threads, stop, progress: &|done| heartbeat.report(done) };
         let read = |chunk: usize| {
-            let cells = self.insist(|conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
-            cells.map_err(|error| {
-                failure = Some(error);
-                "a chunk could not be read".into()
-            })
+            let cells = self.insist_unless(stop, |conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
+            // The kind of the error tells what becomes of the job.
+            cells.map_err(|error| error.downcast::<db::Error>().map_or_else(RowsError::from, RowsError::from))
         };
         let stored = StoredRows::new(columns, &found.chunk_sizes, read).keeping(ridge::n_threads(n_threads), room);
         let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &found.columns, &stored, &control)));
         drop(stored);
-        if let Some(error) = failure {
-            return unreadable(error);
-        }
-        Ok(match (outcome, heartbeat.overdue()) {
-            (Ok(Err(TrainingError::Stopped)), Some(reason)) => Err(TrainingError::Refused(reason)),
-            (Ok(Err(TrainingError::Rows(error))), _) => {
-                log::error!("model {id}: the rows cannot be read: {error}");
-                Err(TrainingError::Refused("the rows cannot be read; the worker's log has the cause".to_owned()))
+        Ok(match outcome {
+            Ok(Ok(trained)) => Ok(trained),
+            Ok(Err(TrainingError::Refused(reason))) => Err(Unfinished::Failed(reason)),
+            Ok(Err(TrainingError::Rows(error))) if !stop.load(Ordering::Relaxed) => {
+                return unreadable(
+                    error.downcast::<db::Error>().map_or_else(|error| anyhow!(error), |error| (*error).into()),
+                );
             }
-            (Ok(outcome), _) => outcome,
+            Ok(Err(TrainingError::Rows(_) | TrainingError::Stopped)) => {
+                Err(heartbeat.overdue().map_or(Unfinished::Stopped, Unfinished::Failed))
+            }
             // The panic hook has logged the cause.
-            (Err(_panic), _) => Err(TrainingError::Refused(
+            Err(_panic) => Err(Unfinished::Failed(
                 "an internal error ended the training; the worker's log has its cause".to_owned(),
             )),
         })
@@ -233,6 +237,15 @@ impl Worker {
 
     /// Repeats a query until the database answers, connecting anew where that helps.
     fn insist<T>(&mut self, query: impl Fn(&mut PgConnection) -> diesel::QueryResult<T>) -> anyhow::Result<T> {
+        self.insist_unless(&AtomicBool::new(false), query)
+    }
+
+    /// The same, but only while `stop` is not set: nobody waits for the answer any more.
+    fn insist_unless<T>(
+        &mut self,
+        stop: &AtomicBool,
+        query: impl Fn(&mut PgConnection) -> diesel::QueryResult<T>,
+    ) -> anyhow::Result<T> {
         let mut told_to_stop = None;
         loop {
             let error = match connected(&mut self.conn, &self.url) {
@@ -243,7 +256,8 @@ impl Worker {
                 },
                 Err(error) => error,
             };
-            if self.is_stopped() && told_to_stop.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
+            let is_late = self.is_stopped() && told_to_stop.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS;
+            if is_late || stop.load(Ordering::Relaxed) {
                 return Err(error);
             }
             log::warn!("the worker lost the database, and tries again: {error:#}");
@@ -266,7 +280,7 @@ impl Worker {
 ///
 /// # Errors
 /// `error` itself when it is not the database's final word.
-fn refused_for_good(job: &Job, error: anyhow::Error, what: &str) -> anyhow::Result<TrainingError> {
+fn refused_for_good(job: &Job, error: anyhow::Error, what: &str) -> anyhow::Result<Unfinished> {
     if error.downcast_ref::<db::Error>().is_none_or(db::Error::is_transient) {
         return Err(error);
     }
@@ -274,7 +288,7 @@ fn refused_for_good(job: &Job, error: anyhow::Error, what: &str) -> anyhow::Resu
     let is_deleted = matches!(error.downcast_ref(), Some(db::Error::Query(diesel::result::Error::NotFound)));
     let level = if is_deleted { log::Level::Warn } else { log::Level::Error };
     log::log!(level, "model {}: {what}: {error:#}", job.id);
-    Ok(TrainingError::Refused(format!("{what}; the worker's log has the cause")))
+    Ok(Unfinished::Failed(format!("{what}; the worker's log has the cause")))
 }
 
 /// The worker's connection, made anew where it broke.

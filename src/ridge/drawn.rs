@@ -64,6 +64,11 @@ impl Drawing {
         Self { n_rows, row: 0, random: ChaCha8Rng::from_seed(key), free: Free::new(n_rows, n_folds) }
     }
 
+    /// The source of its numbers, and what they choose from.
+    pub(super) fn into_parts(self) -> (ChaCha8Rng, Free) {
+        (self.random, self.free)
+    }
+
     /// The fold of the next row.
     #[inline]
     pub(super) fn next(&mut self) -> u32 {
@@ -132,22 +137,21 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use super::super::folds::Partition;
     use super::*;
 
     #[test]
     fn folds_that_are_drawn_again_are_the_same_in_any_order() {
         for (n_rows, n_folds) in [(100_000, 5), (70_001, 40), (20_000, 20_000 - 1)] {
-            let mut drawing = Drawing::new(n_rows, n_folds, 7);
-            let listed: Vec<usize> = (0..n_rows).map(|_| drawing.next() as usize).collect();
+            let list = Partition::random(n_rows, n_folds, 7);
+            let listed: Vec<usize> = (0..n_rows).map(|row| list.fold_of(row)).collect();
             let drawn = Drawn::new(n_rows, n_folds, 7);
             let is_same = |row| drawn.fold_of(row) == listed[row];
             assert!((0..n_rows).all(is_same));
             assert!((0..n_rows).rev().step_by(997).all(is_same));
             // Two threads, each in its half.
             assert!((0..n_rows / 2).flat_map(|i| [i, n_rows / 2 + i]).all(is_same));
-            let mut sizes = vec![0; n_folds];
-            listed.iter().for_each(|fold| sizes[*fold] += 1);
-            assert_eq!(drawn.sizes(), sizes);
+            assert_eq!(drawn.sizes(), list.sizes());
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The partition of the rows into folds.
 
 use super::{
-    drawn::Drawn,
+    drawn::{Drawing, Drawn},
     error::RidgeError,
     params::{Folds, ValidParams},
     rows::{Rows, for_each_row},
 };
-use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use rand::Rng;
 use std::collections::HashSet;
 
 /// To which fold each row belongs: 4 bytes a row, nothing for leave-one-out, and a few megabytes however many rows there are
@@ -44,16 +44,11 @@ impl Partition {
         is_column || n_rows <= MOST_LISTED
     }
 
-    /// Sequential sampling without replacement: row i goes to fold f with probability (free places of f) / (free places),
-    /// which makes every partition with these sizes equally likely and needs no permutation of the rows (the urn scheme of
-    /// Fan, Muller & Rezucha 1962; Knuth, TAOCP 2, 3.4.2, for more than two urns). The first `n_rows % n_folds` folds have
-    /// one row more.
+    /// What [`Drawing`] draws, as a list, in a loop that knows how the free places are counted.
     pub(super) fn random(n_rows: usize, n_folds: usize, seed: u64) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut random = ChaCha8Rng::from_seed(key);
+        let (mut random, free) = Drawing::new(n_rows, n_folds, seed).into_parts();
         let ranks = (0..n_rows).map(|row| uniform_below((n_rows - row) as u64, &mut random));
-        let fold_of_row = match Free::new(n_rows, n_folds) {
+        let fold_of_row = match free {
             Free::Few(mut free) => ranks.map(|rank| free.take(rank as u32)).collect(),
             Free::Many(mut free) => ranks.map(|rank| free.take(rank) as u32).collect(),
         };

@@ -162,16 +162,30 @@ fn twenty_seconds_without_the_database_lose_nothing() {
     });
 }
 
+/// Processes that are stopped as long as this is there: also a test that fails has to end the server.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn new(processes: Vec<Pid>) -> Self {
+        processes.iter().for_each(|&process| _ = kill(process, Signal::SIGSTOP));
+        Self(processes)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|&process| _ = kill(process, Signal::SIGCONT));
+    }
+}
+
 #[test]
 fn a_database_that_freezes_holds_nobody_for_ever() {
     let server = Server::start();
     let service = Settings::new(server.url()).set("ROCKET_POOL_SIZE", 2).serve();
     let id = service.train(&example())["model_id"].clone();
     let path = format!("/model/{id}");
-    let processes = server.processes();
-    let signal = |signal| processes.iter().for_each(|&process| _ = kill(process, signal));
 
-    signal(Signal::SIGSTOP);
+    let frozen = Frozen::new(server.processes());
     let start = Instant::now();
     thread::scope(|scope| {
         let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| service.get(&path))).collect();
@@ -183,7 +197,7 @@ fn a_database_that_freezes_holds_nobody_for_ever() {
     });
     assert!(start.elapsed() < Duration::from_secs(45), "{:?}", start.elapsed());
     service.get("/health/live").ok(200);
-    signal(Signal::SIGCONT);
+    drop(frozen);
     wait_until("the service is ready again", || service.get("/health/ready").status == 200);
     service.get(&path).ok(200);
     service.train(&example());
