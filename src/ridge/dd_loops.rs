@@ -17,8 +17,8 @@ kernel! {
                 rests[k] += t + (e + x[k] * l[k]);
             }
         }
-        // Other arrays from here on: those that are indexed by variables do not stay in registers.
-        let (mut s, mut c) = (sums, rests);
+        // The lanes are added in an order that would have the compiler tear the vectors of the loop above apart.
+        let (mut s, mut c) = std::hint::black_box((sums, rests));
         for (k, ((x, h), l)) in x_rest.iter().zip(h_rest).zip(l_rest).enumerate() {
             let (p, e) = two_product(*x, *h);
             let (sum, t) = two_sum(s[k], p);
