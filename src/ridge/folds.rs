@@ -78,6 +78,11 @@ impl Partition {
         self.n_folds
     }
 
+    /// Whether row i is fold i.
+    pub(super) fn is_by_row(&self) -> bool {
+        self.fold_of_row.is_none()
+    }
+
     pub(super) fn fold_of(&self, row: usize) -> usize {
         match (&self.fold_of_row, &self.drawn) {
             (Some(folds), _) => folds[row] as usize,

@@ -55,16 +55,16 @@ pub(super) fn scores(
     let mean_leverage = if objective.fit_intercept { 1.0 / total.weight.value() } else { 0.0 };
     let chunks = source.chunks(16);
     let parts = source.run.map(chunks.len(), source.is_small(), |c| {
-        let mut group = Group { rows: Vec::new(), x: Vec::new(), mean_leverage, found: Vec::new() };
+        let mut group = Group::new(penalties.len(), mean_leverage);
+        let mut z = vec![0.0; source.p()];
         for block in chunks[c].clone() {
-            let mut z = vec![0.0; source.p()];
-            for_each_row(source.rows, block, |i, row| {
+            for_each_row(source.rows, block, |_, row| {
                 source.gather(row, &mut z);
                 let root = source.columns.weight(row).sqrt();
                 z.iter_mut().zip(centre).for_each(|(z, c)| *z = ((*z - c.hi) - c.lo) * root);
                 let (y, x) = (z[z.len() - 1], &z[..z.len() - 1]);
                 group.x.extend_from_slice(x);
-                group.rows.push((i, y, root));
+                group.rows.push((y, root));
                 if group.rows.len() == ROWS {
                     group.finish(&spectrum);
                 }
@@ -74,10 +74,17 @@ pub(super) fn scores(
         }
         Ok(group.found)
     })?;
-    let mut scores = vec![vec![FoldScore::UNKNOWN; n]; penalties.len()];
-    for (row, found) in parts.iter().flatten().map(|(row, found)| (partition.fold_of(*row), found)) {
-        scores.iter_mut().zip(found).for_each(|(scores, score)| scores[row] = *score);
-    }
+    // In the order of the rows, then of the folds.
+    let in_order = |i: usize| {
+        let found: Vec<FoldScore> = parts.iter().flat_map(|part| part[i].iter().copied()).collect();
+        if partition.is_by_row() {
+            return found;
+        }
+        let mut scores = vec![FoldScore::UNKNOWN; n];
+        found.into_iter().enumerate().for_each(|(row, score)| scores[partition.fold_of(row)] = score);
+        scores
+    };
+    let scores: Vec<FoldScores> = (0..penalties.len()).map(in_order).collect();
     Ok(scores.iter().all(|scores| is_certified(scores)).then_some(scores))
 }
 
@@ -116,31 +123,33 @@ impl Spectrum {
 
 /// Rows on their way to their errors.
 struct Group {
-    /// Index, target and root of the weight, the target centred and times the root.
-    rows: Vec<(usize, f64, f64)>,
+    /// Target and root of the weight, the target centred and times the root.
+    rows: Vec<(f64, f64)>,
     /// Shape (rows, d), centred and times the root.
     x: Vec<f64>,
     /// `1 / W` with an intercept, else 0.
     mean_leverage: f64,
-    /// The rows' errors under all penalties.
-    found: Vec<(usize, Vec<FoldScore>)>,
+    /// The rows' errors, by penalty.
+    found: Vec<FoldScores>,
 }
 
 impl Group {
+    fn new(n_penalties: usize, mean_leverage: f64) -> Self {
+        Self { rows: Vec::new(), x: Vec::new(), mean_leverage, found: vec![Vec::new(); n_penalties] }
+    }
+
     fn finish(&mut self, spectrum: &Spectrum) {
         if let Ok(x) = ArrayView2::from_shape((self.rows.len(), spectrum.vectors.nrows()), &self.x) {
             let mut t = x.dot(&spectrum.vectors);
             let fitted = t.dot(&spectrum.fit);
             t.mapv_inplace(|t| t * t);
             let leverages = t.dot(&spectrum.inverse);
-            let rows = self.rows.iter().zip(fitted.rows()).zip(leverages.rows());
-            self.found.extend(rows.map(|(((row, y, root), fitted), leverages)| {
-                let score = |((fitted, leverage), rounding): ((&f64, &f64), &Rounding)| {
-                    let leverage = leverage + root * root * self.mean_leverage;
-                    rounding.score_of_row(*y, *fitted, leverage, *root)
-                };
-                (*row, fitted.iter().zip(leverages).zip(&spectrum.roundings).map(score).collect())
-            }));
+            for (i, (found, rounding)) in self.found.iter_mut().zip(&spectrum.roundings).enumerate() {
+                let of_rows = self.rows.iter().zip(fitted.column(i)).zip(leverages.column(i));
+                found.extend(of_rows.map(|(((y, root), fitted), leverage)| {
+                    rounding.score_of_row(*y, *fitted, leverage + root * root * self.mean_leverage, *root)
+                }));
+            }
         }
         self.rows.clear();
         self.x.clear();

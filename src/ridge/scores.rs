@@ -33,20 +33,36 @@ pub(super) fn is_certified(folds: &[FoldScore]) -> bool {
 
 /// Mean and population standard deviation of the folds' errors; `unit`: the exponent of the target's unit.
 pub(super) fn penalty_score(penalty: f64, folds: &[FoldScore], unit: i32) -> Result<PenaltyScore, RidgeError> {
-    let fold_mse: Vec<f64> = folds.iter().map(|fold| scaled(fold.mse, 2 * unit)).collect();
-    let n = fold_mse.len() as f64;
-    // Divided before they are summed: the mean of representable numbers must not overflow.
-    let mean_mse: f64 = fold_mse.iter().map(|mse| mse / n).sum();
-    let std_mse = {
-        let largest = fold_mse.iter().fold(0.0, |a: f64, mse| a.max((mse - mean_mse).abs()));
-        let squares: f64 = fold_mse.iter().map(|mse| ((mse - mean_mse) / largest).powi(2) / n).sum();
-        if largest > 0.0 { largest * squares.sqrt() } else { 0.0 }
+    let fold_mse: Vec<f64> = if unit == 0 {
+        folds.iter().map(|fold| fold.mse).collect()
+    } else {
+        folds.iter().map(|fold| scaled(fold.mse, 2 * unit)).collect()
+    };
+    let share = 1.0 / fold_mse.len() as f64;
+    // Multiplied before they are summed: the mean of representable numbers must not overflow.
+    let mean_mse = sum_of(&fold_mse, |mse| mse * share);
+    let largest = fold_mse.iter().fold(0.0, |a: f64, mse| a.max((mse - mean_mse).abs()));
+    let std_mse = if largest > 0.0 {
+        largest * sum_of(&fold_mse, |mse| ((mse - mean_mse) / largest).powi(2) * share).sqrt()
+    } else {
+        0.0
     };
     if mean_mse.is_finite() && std_mse.is_finite() && fold_mse.iter().all(|mse| mse.is_finite()) {
         Ok(PenaltyScore { penalty, mean_mse, std_mse, fold_mse })
     } else {
         Err(RidgeError::Overflow { what: "the mean squared error", penalty })
     }
+}
+
+/// `Σ term(x)`, in eight lanes: there may be as many folds as rows.
+fn sum_of(values: &[f64], term: impl Fn(f64) -> f64) -> f64 {
+    let (whole, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for values in whole {
+        sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += term(*x));
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum += term(*x));
+    sums.iter().sum()
 }
 
 /// The penalty with the lowest mean MSE; on a tie the larger one.
