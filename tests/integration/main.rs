@@ -8,6 +8,7 @@ mod backup;
 mod bodies;
 mod chaos;
 mod client;
+mod cancel;
 mod command_line;
 mod configuration;
 mod connections;
