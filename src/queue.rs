@@ -71,6 +71,8 @@ pub struct NewJob<'a> {
     pub dataset_id: i32,
     /// What the client calls it.
     pub name: Option<&'a str>,
+    /// The words by which the client finds it again.
+    pub tags: &'a [String],
     /// What the client asks for.
     pub params: &'a Params,
     /// What the client calls the request.
@@ -133,6 +135,7 @@ pub fn enqueue(conn: &mut PgConnection, limit: u32, job: &NewJob<'_>) -> Result<
         models::owner.eq(job.owner),
         models::dataset_id.eq(job.dataset_id),
         models::name.eq(job.name),
+        models::tags.eq(Json(job.tags)),
         models::params.eq(Json(job.params)),
         models::idempotency_key.eq(job.request.map(|request| &request.key)),
         models::request_digest.eq(job.request.map(|request| &request.digest[..])),

@@ -1,8 +1,10 @@
 //! Models: what was asked for, how far it is, and what came out. The queue's own statements are in [`crate::queue`].
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Text};
 use diesel_json::Json;
 use utoipa::ToSchema;
 
@@ -20,6 +22,8 @@ pub struct Model {
     pub dataset_id: Option<i32>,
     /// What the client called it.
     pub name: Option<String>,
+    /// The words by which the client finds it again.
+    pub tags: Json<Vec<String>>,
     /// What the client asked for, defaults filled in.
     pub params: Json<Params>,
     /// How far it is.
@@ -154,6 +158,8 @@ pub struct Summary {
     pub dataset_id: Option<i32>,
     /// What the client called it.
     pub name: Option<String>,
+    /// The words by which the client finds it again.
+    pub tags: Json<Vec<String>>,
     /// How far it is.
     pub status: Status,
     /// When it was queued.
@@ -177,6 +183,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Those of this name.
     pub name: Option<String>,
+    /// Those with all of these tags.
+    pub tags: Vec<String>,
     /// Those that are trained on this dataset.
     pub dataset_id: Option<i32>,
 }
@@ -199,7 +207,14 @@ pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<
         query = query.filter(models::status.eq(status));
     }
     if let Some(name) = &filter.name {
-        query = query.filter(models::name.eq(name));
+        // The second condition is the index's own.
+        let begins = sql::<Bool>("left(name, 100) = left(").bind::<Text, _>(name).sql(", 100)");
+        query = query.filter(models::name.eq(name)).filter(begins);
+    }
+    if !filter.tags.is_empty() {
+        // The second condition is the index's own.
+        let has_tags = models::tags.contains(Json(&filter.tags)).and(sql::<Bool>("tags <> '[]'"));
+        query = query.filter(has_tags);
     }
     if let Some(dataset_id) = filter.dataset_id {
         query = query.filter(models::dataset_id.eq(dataset_id));

@@ -67,6 +67,7 @@ diesel::table! {
         owner -> Nullable<Int4>,
         idempotency_key -> Nullable<Text>,
         request_digest -> Nullable<Bytea>,
+        tags -> Jsonb,
     }
 }
 

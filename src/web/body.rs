@@ -64,6 +64,8 @@ pub(super) struct RequestBody<'r> {
     start: Start,
     /// What is wrong with the way that it is sent.
     framing: Result<(), ApiError>,
+    /// The types that the call takes.
+    taken: &'static str,
 }
 
 /// What became of the first bytes of a body, which Rocket reads before anybody asks for them.
@@ -105,6 +107,7 @@ impl<'r> FromData<'r> for RequestBody<'r> {
             coding: headers.get("Content-Encoding").collect::<Vec<_>>().join(","),
             length: headers.get_one("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0),
             held: Held::of(request),
+            taken: "application/json or text/csv",
         })
     }
 }
@@ -185,9 +188,9 @@ impl<'r> RequestBody<'r> {
     }
 
     fn format(&self) -> Result<Format, ApiError> {
-        const TAKEN: &str = "the body must be of Content-Type application/json or text/csv, in UTF-8";
+        let taken = format!("the body must be of Content-Type {}, in UTF-8", self.taken);
         let Some(content_type) = self.content_type else {
-            return Err(ApiError::unsupported_media_type(format!("{TAKEN}, but the request names none")));
+            return Err(ApiError::unsupported_media_type(format!("{taken}, but the request names none")));
         };
         let charset = content_type.param("charset").unwrap_or("utf-8");
         let is_utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
@@ -197,7 +200,7 @@ impl<'r> RequestBody<'r> {
             Ok(Format::Csv)
         } else {
             let given = table::shown(&content_type.to_string());
-            Err(ApiError::unsupported_media_type(format!("{TAKEN}, but is {given}")))
+            Err(ApiError::unsupported_media_type(format!("{taken}, but is {given}")))
         }
     }
 

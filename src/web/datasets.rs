@@ -36,7 +36,10 @@ use download::Download;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![create_dataset, get_dataset, list_datasets, delete_dataset]
+    let mut routes = query::knowing(&[], routes![delete_dataset]);
+    routes.extend(query::knowing(&["format"], routes![get_dataset]));
+    routes.extend(routes![create_dataset, list_datasets]);
+    routes
 }
 
 /// The same as they are described.
@@ -162,7 +165,7 @@ async fn create_dataset(
     metrics: &State<Metrics>,
     cores: &State<Cores>,
 ) -> Result<Created, ApiError> {
-    let (caller, body) = uploader.admit(body).await?;
+    let (caller, body) = uploader.admit(body.or_form()).await?;
     let (key, body) = key.admit(body).await?;
     let (request, csv) = read(body, uri, config).await?;
     let asked = match check_name(request.name.as_deref()) {
@@ -247,19 +250,8 @@ fn form_request(form: Form) -> Result<CreateDatasetRequest, ApiError> {
 
 /// The name in the query string of a `text/csv` body.
 fn query_name(uri: &Origin<'_>) -> Result<Option<String>, ApiError> {
-    let mut found = None;
-    for (name, value) in uri.query().into_iter().flat_map(|query| query.segments()) {
-        if name != "name" {
-            return Err(ApiError::invalid(format!("unknown parameter {}; known is name", shown(name))));
-        }
-        if value.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(ApiError::invalid("name: the query string is not valid UTF-8"));
-        }
-        if found.replace(value.to_owned()).is_some() {
-            return Err(ApiError::invalid("name: given twice in the query string"));
-        }
-    }
-    Ok(found)
+    let parameters = query::known_parameters(uri, &["name"])?;
+    Ok(parameters.first().map(|(_, value)| (*value).to_owned()))
 }
 
 fn no_query(uri: &Origin<'_>, body: &str) -> Result<(), ApiError> {

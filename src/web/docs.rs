@@ -17,11 +17,12 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
 use super::error::{self, ApiError};
+use super::query;
 use crate::table::shown;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![docs, docs_file]
+    query::knowing(&[], routes![docs, docs_file])
 }
 
 /// The same as they are described.

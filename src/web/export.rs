@@ -13,6 +13,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::models::{document, parse_id, unless_absent};
 use super::predict::trained;
+use super::query;
 use crate::db::Pool;
 use crate::db::models;
 use crate::table::shown;
@@ -20,7 +21,7 @@ use crate::training::FittedModel;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![export_model]
+    query::knowing(&["format"], routes![export_model])
 }
 
 /// What a model may be asked for as. The call is described together with that for the document, which has the same path.

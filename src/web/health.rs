@@ -6,11 +6,12 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::error::{self, ApiError};
+use super::query;
 use crate::db::{self, Pool};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![live, ready]
+    query::knowing(&[], routes![live, ready])
 }
 
 /// The same as they are described.

@@ -22,6 +22,7 @@ use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::parse_id;
 use super::predict::{evaluate, find_trained};
+use super::query;
 use crate::config::Config;
 use crate::db::Pool;
 use request::{Header as JsonLength, InferRequest};
@@ -34,7 +35,7 @@ const LENGTH: &str = "Inference-Header-Content-Length";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![v2_server, v2_live, v2_ready, v2_model, v2_model_ready, v2_infer]
+    query::knowing(&[], routes![v2_server, v2_live, v2_ready, v2_model, v2_model_ready, v2_infer])
 }
 
 /// The same as they are described.

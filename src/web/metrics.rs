@@ -20,6 +20,8 @@ use utoipa::OpenApi;
 use super::access_log::Arrival;
 use super::auth::Observer;
 use super::error::{self, ApiError};
+use super::query;
+use super::waiting::HeldBack;
 use crate::db::{Pool, job_statistics};
 
 /// Longest that a scrape waits for the database: Prometheus gives up after ten seconds, and the process's own figures matter
@@ -32,7 +34,7 @@ const NO_ROUTE: &str = "none";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![metrics]
+    query::knowing(&[], routes![metrics])
 }
 
 /// The same as they are described.
@@ -73,8 +75,11 @@ impl Metrics {
             &["method", "route", "status"],
         )?;
         let latencies = HistogramVec::new(
-            HistogramOpts::new("ridgeline_http_request_duration_seconds", "From a request's head to its reply's.")
-                .buckets(LATENCIES.to_vec()),
+            HistogramOpts::new(
+                "ridgeline_http_request_duration_seconds",
+                "From a request's head to its reply's, without what a client prefers to wait.",
+            )
+            .buckets(LATENCIES.to_vec()),
             &["method", "route"],
         )?;
         let received_bytes = IntCounterVec::new(
@@ -192,7 +197,7 @@ impl Fairing for RequestMetrics {
         let route = route.as_deref().unwrap_or(NO_ROUTE);
         let status = response.status().code.to_string();
         self.0.requests.with_label_values(&[method, route, &status]).inc();
-        let seconds = Arrival::of(request).elapsed().as_secs_f64();
+        let seconds = Arrival::of(request).elapsed().saturating_sub(HeldBack::of(request).get()).as_secs_f64();
         self.0.latencies.with_label_values(&[method, route]).observe(seconds);
     }
 }

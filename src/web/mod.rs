@@ -23,6 +23,7 @@ mod predict;
 mod prefer;
 mod query;
 mod routing;
+mod tags;
 mod train;
 mod upload;
 mod waiting;
@@ -95,7 +96,8 @@ mod tests {
     use rocket::figment::Figment;
     use rocket::http::Status;
     use rocket::local::blocking::Client;
-    use rocket::{get, routes};
+    use rocket::{Route, get, routes};
+    use serde_json::Value;
 
     use super::*;
     use crate::config::DatabaseUrl;
@@ -120,8 +122,51 @@ mod tests {
         let response = client.get("/panic").dispatch();
         assert_eq!(response.status(), Status::InternalServerError);
         assert!(response.headers().get_one("X-Request-Id").is_some());
-        let body: serde_json::Value = response.into_json().unwrap();
+        let body: Value = response.into_json().unwrap();
         assert_eq!(body["code"], "internal");
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    /// The requests of a collection: method, segments of the path, names of the parameters.
+    fn requests(items: &Value) -> Vec<(String, Vec<String>, Vec<String>)> {
+        let texts = |list: &Value, text: &dyn Fn(&Value) -> &Value| -> Vec<String> {
+            let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+            list.iter().map(|item| text(item).as_str().unwrap().to_owned()).collect()
+        };
+        let of_item = |item: &Value| {
+            let (request, url) = (&item["request"], &item["request"]["url"]);
+            if request.is_null() {
+                return requests(&item["item"]);
+            }
+            let (path, query) = (texts(&url["path"], &|segment| segment), texts(&url["query"], &|given| &given["key"]));
+            vec![(request["method"].as_str().unwrap().to_owned(), path, query)]
+        };
+        items.as_array().unwrap().iter().flat_map(of_item).collect()
+    }
+
+    #[test]
+    fn the_postman_collection_has_every_call() {
+        let collection = include_str!("../../tests/postman/ridgeline.postman_collection.json");
+        let collection: Value = serde_json::from_str(collection).unwrap();
+        let requests = requests(&collection["item"]);
+        let is_covered = |route: &Route| {
+            let segments: Vec<&str> = route.uri.path().split('/').skip(1).collect();
+            let parameters = route.uri.query().unwrap_or_default().split('&').filter(|name| !name.is_empty());
+            let parameters: Vec<&str> = parameters.map(|name| name.trim_matches(['<', '>', '.'])).collect();
+            requests.iter().any(|(method, path, query)| {
+                let fits = |(pattern, segment): (&&str, &String)| pattern.starts_with('<') || pattern == segment;
+                method == route.method.as_str()
+                    && path.len() == segments.len()
+                    && segments.iter().zip(path).all(fits)
+                    && parameters.iter().all(|name| query.iter().any(|given| given == name))
+            })
+        };
+        let service = assembled();
+        let missing: Vec<String> = service
+            .routes()
+            .filter(|route| !is_covered(route))
+            .map(|route| format!("{} {}", route.method, route.uri))
+            .collect();
+        assert!(missing.is_empty() && service.routes().count() > 20, "the collection lacks {missing:?}");
     }
 }

@@ -18,6 +18,7 @@ use super::ids;
 use super::page::{Page, wrong};
 use super::prefer::{self, Preferred};
 use super::query;
+use super::tags;
 use super::waiting::Patience;
 use crate::db::models::{self, Filter, Model, Status};
 use crate::db::{self, Pool};
@@ -26,7 +27,10 @@ use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![get_model, list_models, cancel_model, delete_model]
+    let mut routes = query::knowing(&[], routes![cancel_model, delete_model]);
+    routes.extend(query::knowing(&["format"], routes![get_model]));
+    routes.extend(routes![list_models]);
+    routes
 }
 
 /// The same as they are described.
@@ -52,6 +56,8 @@ pub(super) struct ModelDocument {
     progress: Option<f64>,
     #[schema(required)]
     name: Option<String>,
+    /// Words to find it by.
+    tags: Vec<String>,
     /// What it is trained on, as long as that is there.
     #[schema(required)]
     dataset_id: Option<i32>,
@@ -116,6 +122,7 @@ impl ModelDocument {
             queue_position,
             progress: (model.status == Status::Training).then_some(model.progress),
             name: model.name,
+            tags: model.tags.0,
             dataset_id: model.dataset_id,
             created_at: time(model.created_at),
             started_at: model.started_at.map(time),
@@ -228,6 +235,8 @@ struct ModelSummary {
     status: &'static str,
     #[schema(required)]
     name: Option<String>,
+    /// Words to find it by.
+    tags: Vec<String>,
     /// What it is trained on, as long as that is there.
     #[schema(required)]
     dataset_id: Option<i32>,
@@ -251,13 +260,15 @@ struct ModelList {
     next: Option<i32>,
 }
 
-/// The models, newest first: limit, after, status, name, `dataset_id`
+/// The models, newest first: limit, after, status, name, tag, `dataset_id`
 #[utoipa::path(
     tag = "models",
     params(
         Page,
         ("status" = inline(Option<Status>), Query, description = "Those in this state."),
         ("name" = Option<String>, Query, description = "Those of this name.", pattern = r"^[^\u0000]*$"),
+        ("tag" = Option<Vec<tags::Tag>>, Query, description = "Those with all of these tags.", style = Form,
+            explode = false, min_items = 1),
         ("dataset_id" = Option<i32>, Query, description = "Those that are trained on this dataset.", minimum = 1)
     ),
     responses((status = 200, description = "A page of the list.", body = ModelList), error::Invalid, error::Usual)
@@ -273,6 +284,7 @@ async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Re
         model_id: model.id,
         status: model.status.as_str(),
         name: model.name,
+        tags: model.tags.0,
         dataset_id: model.dataset_id,
         created_at: time(model.created_at),
         finished_at: model.finished_at.map(time),
@@ -285,7 +297,7 @@ async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Re
 /// What the query string of a list asks for.
 fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
     let mut filter = Filter::default();
-    let page = Page::read(uri, "status, name, dataset_id", |name, value| {
+    let page = Page::read(uri, "status, name, tag, dataset_id", |name, value| {
         match name {
             "status" => {
                 let words = Status::ALL.map(Status::as_str).join(", ");
@@ -294,6 +306,14 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
             }
             "name" if value.contains('\0') => return Err(wrong(name, value, "a name without NUL characters")),
             "name" => filter.name = Some(value.to_owned()),
+            "tag" => {
+                // Several, separated by commas, must all be there.
+                let tags = value.split(',').map(str::trim);
+                if let Some(bad) = tags.clone().find(|tag| !tags::is_decent(tag)) {
+                    return Err(wrong(name, bad, tags::EXPECTED));
+                }
+                filter.tags = tags.map(str::to_owned).collect();
+            }
             "dataset_id" => {
                 let id = ids::number(value).ok_or_else(|| wrong(name, value, "the number of a dataset"))?;
                 filter.dataset_id = Some(id);

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{datasets, docs, error, health, inference, metrics, models, predict, train, waiting};
+use super::{datasets, docs, error, health, inference, metrics, models, predict, query, train, waiting};
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![index, openapi]
+    query::knowing(&[], routes![index, openapi])
 }
 
 /// All calls.
@@ -87,11 +87,16 @@ fn refine(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
         let lists = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut());
-        for schema in lists.flatten().map(|parameter| &mut parameter["schema"]) {
+        for parameter in lists.flatten() {
+            let is_set = parameter["name"] == "tags";
+            let schema = &mut parameter["schema"];
             if let Some([kind, null]) = schema["type"].as_array().map(Vec::as_slice)
                 && null == "null"
             {
                 schema["type"] = kind.clone();
+            }
+            if is_set {
+                schema["uniqueItems"] = json!(true);
             }
         }
     }
@@ -101,6 +106,7 @@ fn refine(document: &mut Value) {
     let rows = ["data", "dataset_id"]
         .map(|field| json!({"required": [field], "properties": {field: {"not": {"type": "null"}}}}));
     schemas["TrainRequest"]["oneOf"] = json!(rows);
+    schemas["TrainRequest"]["properties"]["tags"]["uniqueItems"] = json!(true);
 }
 
 /// The description, ready to be sent.

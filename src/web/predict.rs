@@ -15,6 +15,7 @@ use super::error::{self, ApiError};
 use super::ids;
 use super::metrics::{Metrics, Purpose};
 use super::models::{parse_id, unless_absent};
+use super::query;
 use crate::config::Config;
 use crate::db::Pool;
 use crate::db::models::{self, Predictor, Status};
@@ -23,7 +24,7 @@ use rows::Predicted;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![predict]
+    query::knowing(&[], routes![predict])
 }
 
 /// The same as they are described.

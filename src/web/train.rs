@@ -286,8 +286,9 @@ impl Queue<'_> {
                 }
                 queue::check_room(conn, limit)?;
                 let dataset_id = dataset(conn)?;
-                let (name, params, request) = (wish.name.as_deref(), &wish.params, keyed.as_ref());
-                queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, params, request }).map(Queued::New)
+                let Wish { params, name, tags } = &wish;
+                let (name, request) = (name.as_deref(), keyed.as_ref());
+                queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, tags, params, request }).map(Queued::New)
             });
             match queued {
                 Ok(queued) => Ok(queued),

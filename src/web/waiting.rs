@@ -3,7 +3,8 @@
 //! Who waits holds neither a thread nor a database connection, only its own.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use rocket::http::Status;
@@ -20,6 +21,7 @@ use super::error::{self, ApiError};
 use super::ids;
 use super::models::{parse_id, print_document, unless_absent};
 use super::prefer::Prefer;
+use super::query;
 use crate::db::Pool;
 use crate::db::models;
 use crate::watch::{self, Sight, Subscription, Watch};
@@ -31,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    routes![model_events]
+    query::knowing(&[], routes![model_events])
 }
 
 /// The same as they are described.
@@ -47,6 +49,26 @@ pub(super) struct Patience<'r> {
     /// What the request's body takes; nobody needs it while the reply is held back.
     room: Room<'r>,
     shutdown: Shutdown,
+    held_back: &'r HeldBack,
+}
+
+/// How long the reply to a request was held back because the client preferred that: no time that the service took.
+pub(super) struct HeldBack(Mutex<Duration>);
+
+impl HeldBack {
+    /// That of `request`.
+    pub(super) fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+        request.local_cache(|| Self(Mutex::default()))
+    }
+
+    /// How long it was so far.
+    pub(super) fn get(&self) -> Duration {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[rocket::async_trait]
@@ -59,7 +81,8 @@ impl<'r> FromRequest<'r> for Patience<'r> {
         match (rocket.state::<Watch>(), rocket.state::<Pool>()) {
             (Some(watch), Some(pool)) => {
                 let (room, shutdown) = (Room::of(request), rocket.shutdown());
-                Outcome::Success(Self { watch, pool, prefer, room, shutdown })
+                let held_back = HeldBack::of(request);
+                Outcome::Success(Self { watch, pool, prefer, room, shutdown, held_back })
             }
             _ => Outcome::Error((Status::InternalServerError, ())),
         }
@@ -87,13 +110,15 @@ impl Patience<'_> {
         if !state.status.has_ended() {
             let ended = timeout(wait, sight.wait_for(Sight::is_over));
             let mut shutdown = self.shutdown;
-            tokio::select! {
+            let began = Instant::now();
+            let has_ended = tokio::select! {
                 biased;
-                ended = ended => match ended {
-                    Ok(Ok(_over)) => {}
-                    Ok(Err(_)) | Err(_) => return Ok(None),
-                },
-                () = &mut shutdown => return Ok(None),
+                ended = ended => matches!(ended, Ok(Ok(_))),
+                () = &mut shutdown => false,
+            };
+            *self.held_back.lock() += began.elapsed();
+            if !has_ended {
+                return Ok(None);
             }
         }
         // However many have waited for it, it is read and printed once.

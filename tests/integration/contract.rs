@@ -123,3 +123,59 @@ fn a_form_cannot_pretend_another_method() {
     }
     assert_eq!((id, database.stored_rows().as_str()), (1, "1 1 1"));
 }
+
+#[test]
+fn parameters_that_a_call_does_not_know_are_refused() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = service.train(&crate::support::example())["model_id"].clone();
+    let dataset = service.post("/datasets", &serde_json::json!({"data": "a,b\n1,2\n"})).ok(201)["dataset_id"].clone();
+    let calls = [
+        ("GET", "/".to_owned()),
+        ("GET", "/health/live".to_owned()),
+        ("GET", "/health/ready".to_owned()),
+        ("GET", "/metrics".to_owned()),
+        ("GET", "/openapi.json".to_owned()),
+        ("GET", "/docs".to_owned()),
+        ("GET", "/docs/start.js".to_owned()),
+        ("GET", "/v2".to_owned()),
+        ("GET", "/v2/health/live".to_owned()),
+        ("GET", "/v2/health/ready".to_owned()),
+        ("GET", format!("/v2/models/{id}")),
+        ("GET", format!("/v2/models/{id}/ready")),
+        ("POST", format!("/v2/models/{id}/infer")),
+        ("GET", "/models".to_owned()),
+        ("GET", "/datasets".to_owned()),
+        ("POST", "/datasets".to_owned()),
+        ("GET", format!("/dataset/{dataset}")),
+        ("GET", format!("/model/{id}")),
+        ("GET", format!("/model/{id}/events")),
+        ("POST", format!("/model/{id}/predict")),
+        ("POST", format!("/model/{id}/cancel")),
+        ("DELETE", format!("/model/{id}")),
+        ("DELETE", format!("/dataset/{dataset}")),
+    ];
+    for (method, path) in &calls {
+        let error =
+            service.send(method, &format!("{path}?fromat=onnx"), &[("Content-Type", "text/csv")], b"").error(422);
+        assert!(error.starts_with("unknown parameter \"fromat\"") || path == "/datasets", "{method} {path}: {error}");
+        assert!(error.contains("\"fromat\""), "{method} {path}: {error}");
+    }
+    // Nor are known ones among unknown ones, or twice.
+    let cases = [
+        ("?fromat=onnx", "unknown parameter \"fromat\"; known is format"),
+        ("?format=onnx&x=1", "unknown parameter \"x\"; known is format"),
+        ("?format=onnx&format=json", "\"format\": given twice in the query string"),
+        ("?%66ormat=%ff", "\"format\": the query string is not valid UTF-8"),
+    ];
+    for (query, sentence) in cases {
+        assert_eq!(service.get(&format!("/model/{id}{query}")).error(422), sentence);
+    }
+    let path = format!("/model/{id}/predict?x=1");
+    let error =
+        service.post(&path, &serde_json::json!({"data": "b,c\n".to_owned() + &"1,2\n".repeat(500_000)})).error(422);
+    assert_eq!(error, "unknown parameter \"x\": the call takes none in its query string");
+    // None of all this has done anything, and an empty query is none.
+    service.get(&format!("/model/{id}?")).ok(200);
+    service.get(&format!("/dataset/{dataset}?")).ok(200);
+}

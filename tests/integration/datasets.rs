@@ -89,7 +89,7 @@ fn bad_datasets_are_refused_with_the_place_and_nothing_is_stored() {
         ("text/csv", "/datasets", "a,b\n", 422, "data: the CSV has no rows"),
         ("text/csv", "/datasets", "", 422, "data: the CSV is empty"),
         ("text/csv", "/datasets?target=a", "a\n1\n", 422, "unknown parameter \"target\"; known is name"),
-        ("text/csv", "/datasets?name=a&name=b", "a\n1\n", 422, "name: given twice"),
+        ("text/csv", "/datasets?name=a&name=b", "a\n1\n", 422, "\"name\": given twice"),
         ("text/csv", "/datasets?name=%ff", "a\n1\n", 422, "not valid UTF-8"),
         ("text/csv", "/datasets?name=%00", "a\n1\n", 422, "no NUL character"),
         ("text/csv", &format!("/datasets?name={long}"), "a\n1\n", 422, "name: at most 1000 characters"),
@@ -105,7 +105,13 @@ fn bad_datasets_are_refused_with_the_place_and_nothing_is_stored() {
             422,
             "query parameters go with a text/csv",
         ),
-        ("application/octet-stream", "/datasets", "a\n1\n", 415, "application/json or text/csv"),
+        (
+            "application/octet-stream",
+            "/datasets",
+            "a\n1\n",
+            415,
+            "application/json, text/csv or multipart/form-data, in UTF-8, but is",
+        ),
         ("multipart/form-data", "/datasets", "a\n1\n", 400, "lacks its boundary"),
     ];
     for (content_type, path, body, status, sentence) in cases {

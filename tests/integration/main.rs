@@ -6,9 +6,9 @@
 
 mod backup;
 mod bodies;
+mod cancel;
 mod chaos;
 mod client;
-mod cancel;
 mod command_line;
 mod configuration;
 mod connections;

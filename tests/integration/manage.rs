@@ -32,6 +32,86 @@ fn the_list_goes_from_the_newest_to_the_oldest_in_pages() {
 }
 
 #[test]
+fn models_carry_tags_and_are_found_by_them() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let tags = json!(["nightly", "team:größe", "a b"]);
+    let model = service.train(&with(example(), json!({"name": "n", "tags": tags})));
+    assert_eq!(model["tags"], tags);
+    let query = "/train?target=a&n_folds=4&tags=nightly,%20weekly%20&name=n";
+    service.post_as("text/csv", query, example()["data"].as_str().unwrap()).ok(202);
+    service.submit(&with(example(), json!({"name": "n"})));
+    service.submit(&with(example(), json!({"tags": []})));
+    service.ended(4);
+    let list = |query: &str| service.get(&format!("/models{query}")).ok(200);
+    let of_all: Vec<Value> = list("")["models"].as_array().unwrap().iter().map(|model| model["tags"].clone()).collect();
+    assert_eq!(of_all, [json!([]), json!([]), json!(["nightly", "weekly"]), tags]);
+    for (query, expected) in [
+        ("?tag=nightly", vec![2, 1]),
+        ("?tag=nightly&limit=1&after=2", vec![1]),
+        ("?tag=weekly&name=n&status=trained", vec![2]),
+        ("?tag=nightly,a%20b", vec![1]),
+        ("?tag=team:gr%C3%B6%C3%9Fe", vec![1]),
+        ("?tag=weekly,a%20b", vec![]),
+        ("?tag=night", vec![]),
+        ("?tag=Nightly", vec![]),
+        ("?tag=nightly&name=m", vec![]),
+        ("?name=n", vec![3, 2, 1]),
+    ] {
+        assert_eq!(ids(&list(query)), expected, "{query}");
+    }
+}
+
+#[test]
+fn the_longest_names_are_kept_and_found() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    // Of a thousand characters that no compression makes shorter.
+    let name: String = (0..1000_u32).map(|i| char::from_u32(0x10000 + i * 7919 % 40_000).unwrap()).collect();
+    let other = format!("{}x", name.chars().take(999).collect::<String>());
+    for name in [&name, &other] {
+        service.submit(&with(example(), json!({"name": name})));
+        service.post("/datasets", &json!({"data": "a\n1\n", "name": name})).ok(201);
+    }
+    let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    assert_eq!(ids(&service.get(&format!("/models?name={encoded}")).ok(200)), [1]);
+    let datasets = service.get(&format!("/datasets?name={encoded}")).ok(200)["datasets"].clone();
+    assert_eq!((datasets.as_array().unwrap().len(), &datasets[0]["name"]), (1, &json!(name)));
+    let longer = with(example(), json!({"name": name + "x"}));
+    assert!(service.post("/train", &longer).error(422).starts_with("name: at most 1000 characters"));
+}
+
+#[test]
+fn wrong_tags_are_refused_and_nothing_is_stored() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let many: Vec<String> = (0..21).map(|i| i.to_string()).collect();
+    let expected = "expected 1 to 100 characters without commas, control characters, or blanks at either end, not";
+    for (tags, sentence) in [
+        (json!("a"), "tags: invalid type: string \"a\", expected a list".to_owned()),
+        (json!({"a": "b"}), "tags: invalid type: map, expected a list".to_owned()),
+        (json!(["a", 1]), "tags[1]: invalid type: integer `1`".to_owned()),
+        (json!(["a", null]), "tags[1]: invalid type: null".to_owned()),
+        (json!(["a", ""]), format!("tags[1]: {expected} \"\"")),
+        (json!(["a,b"]), format!("tags[0]: {expected} \"a,b\"")),
+        (json!([" a"]), format!("tags[0]: {expected} \" a\"")),
+        (json!(["a\n"]), format!("tags[0]: {expected}")),
+        (json!(["\u{0}"]), format!("tags[0]: {expected}")),
+        (json!(["ä".repeat(101)]), format!("tags[0]: {expected}")),
+        (json!(["a", "b", "a"]), "tags[2]: \"a\" is given twice".to_owned()),
+        (json!(many), "tags: the list has more than 20 elements".to_owned()),
+    ] {
+        let error = service.post("/train", &with(example(), json!({"tags": tags}))).error(422);
+        assert!(error.starts_with(&sentence), "{tags}: {error}");
+    }
+    let error = service.post_as("text/csv", "/train?target=a&tags=a,", "a,b\n1,2\n").error(422);
+    assert!(error.starts_with("tags[1]: expected"), "{error}");
+    assert_eq!(database.stored_rows(), "0 0 0");
+    let most: Vec<String> = (0..20).map(|i| format!("{}{i:02}", "ä".repeat(98))).collect();
+    service.submit(&with(example(), json!({"tags": most})));
+}
+
+#[test]
 fn wrong_parameters_of_the_list_are_named() {
     let database = Database::new();
     let service = Service::without_workers(&database);
@@ -43,6 +123,9 @@ fn wrong_parameters_of_the_list_are_named() {
         ("after=-99999999999", "after: "),
         ("status=done", "status: expected one of queued, training, trained, failed, cancelled, not \"done\""),
         ("name=%00", "name: "),
+        ("tag=", "tag: expected 1 to 100 characters"),
+        ("tag=a,", "tag: expected 1 to 100 characters"),
+        ("tag=a&tag=b", "\"tag\": given twice"),
         ("page=2", "unknown parameter \"page\""),
         ("limit=1&limit=2", "\"limit\": given twice"),
         ("name=%ff", "\"name\": the query string is not valid UTF-8"),

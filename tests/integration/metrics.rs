@@ -164,3 +164,18 @@ fn without_a_database_the_process_still_tells_its_own_figures() {
         service.get("/metrics").body.contains("ridgeline_jobs{status=\"queued\"} 1\n")
     });
 }
+
+#[test]
+fn replies_that_are_held_back_do_not_count_as_slow_ones() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let id = service.submit(&example());
+    service.send("GET", &format!("/model/{id}"), &[("Prefer", "wait=1")], b"").ok(200);
+    let seconds = "ridgeline_http_request_duration_seconds_sum{method=\"GET\",route=\"/model/{id}\"}";
+    let mut after = String::new();
+    wait_until("the request is counted", || {
+        after = metrics(&service);
+        after.contains(seconds)
+    });
+    assert!(number(&after, seconds) < 0.9, "{after}");
+}

@@ -32,6 +32,11 @@ const LONGEST_FIELD: usize = 64 << 10;
 const LONGEST_HEAD: usize = 64 << 10;
 
 impl RequestBody<'_> {
+    /// The same where the call takes forms as well.
+    pub(in crate::web) fn or_form(self) -> Self {
+        Self { taken: "application/json, text/csv or multipart/form-data", ..self }
+    }
+
     /// Whether the headers announce a form.
     pub(in crate::web) fn is_form(&self) -> bool {
         self.content_type.is_some_and(|content_type| content_type.is_form_data())

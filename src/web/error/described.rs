@@ -188,11 +188,11 @@ macro_rules! replies {
 
 replies! {
     /// What every call may be answered.
-    Always: INTERNAL;
+    Always: INVALID, INTERNAL;
     /// What every call may be answered that asks the database.
-    Usual: UNAUTHORIZED, INTERNAL, UNAVAILABLE;
+    Usual: UNAUTHORIZED, INVALID, INTERNAL, UNAVAILABLE;
     /// What health calls may be answered: nobody needs a key for them.
-    NotReady: INTERNAL, UNAVAILABLE;
+    NotReady: INVALID, INTERNAL, UNAVAILABLE;
     /// What every call with a body may be answered.
     OfBody: BAD_REQUEST, TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID;
     /// No such model, or dataset.

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::body::{self, AtMost};
 use super::super::error::ApiError;
+use super::super::tags::{self, Tag};
 use super::super::{idempotency, ids, query};
 use crate::training::{Loss, Params};
 
@@ -69,6 +70,10 @@ pub(super) struct TrainRequest {
     #[schema(max_length = 1000, pattern = r"^[^\u0000]*$")]
     #[param(max_length = 1000, pattern = r"^[^\u0000]*$")]
     name: Option<String>,
+    /// Words to find the model by.
+    #[schema(value_type = Option<Vec<Tag>>, max_items = 20)]
+    #[param(value_type = Option<Vec<Tag>>, max_items = 20, style = Form, explode = false)]
+    tags: Option<AtMost<String, { tags::MOST }>>,
 }
 
 /// A penalty as it is described.
@@ -81,6 +86,7 @@ struct Penalty(f64);
 pub(super) struct Wish {
     pub(super) params: Params,
     pub(super) name: Option<String>,
+    pub(super) tags: Vec<String>,
 }
 
 impl TrainRequest {
@@ -129,6 +135,8 @@ impl TrainRequest {
             ));
         }
         check_name(self.name.as_deref())?;
+        let tags = self.tags.map(|AtMost(tags)| tags).unwrap_or_default();
+        tags::check(&tags)?;
         let draws = self.fold_column.is_none();
         let params = Params {
             target: self.target,
@@ -141,7 +149,7 @@ impl TrainRequest {
             weight_column: self.weight_column,
             fold_column: self.fold_column,
         };
-        Ok(Wish { params, name: self.name })
+        Ok(Wish { params, name: self.name, tags })
     }
 }
 
@@ -171,6 +179,7 @@ fn query_parameters(uri: &Origin<'_>) -> Result<Map<String, Value>, ApiError> {
     for (name, value) in query::parameters(uri)? {
         let value = match name {
             "l2_coef" => value.split(',').map(|number| number_or_text(number.trim())).collect(),
+            "tags" => value.split(',').map(|tag| Value::from(tag.trim())).collect(),
             "n_folds" | "seed" | "dataset_id" => {
                 serde_json::from_str(value).unwrap_or_else(|_not_json| Value::from(value))
             }
