@@ -12,6 +12,7 @@
 
 mod arguments;
 mod duplex;
+mod options;
 mod output;
 mod service;
 mod source;
@@ -25,9 +26,10 @@ use anyhow::{Context, bail, ensure};
 
 pub use arguments::Command;
 use arguments::{
-    DatasetsArguments, DeleteArguments, ExportArguments, Format, Loss, ModelArguments, ModelsArguments, Options,
+    DatasetsArguments, DeleteArguments, ExportArguments, Format, Loss, ModelArguments, ModelsArguments,
     PredictArguments, TrainArguments, UploadArguments,
 };
+use options::Options;
 use output::Output;
 use service::{Call, Document, Service};
 use source::Source;
@@ -126,6 +128,7 @@ fn train_query(arguments: &TrainArguments) -> Vec<(&'static str, String)> {
     query.extend(arguments.standardize.then(|| ("standardize", "true".to_owned())));
     query.extend(arguments.no_intercept.then(|| ("fit_intercept", "false".to_owned())));
     query.extend(arguments.name.clone().map(|name| ("name", name)));
+    query.extend(arguments.tags.clone().map(|tags| ("tags", tags)));
     query
 }
 
@@ -176,6 +179,7 @@ fn models_query(arguments: &ModelsArguments) -> Vec<(&'static str, String)> {
     query.extend(arguments.after.map(|after| ("after", after.to_string())));
     query.extend(arguments.status.clone().map(|status| ("status", status)));
     query.extend(arguments.name.clone().map(|name| ("name", name)));
+    query.extend(arguments.tag.clone().map(|tag| ("tag", tag)));
     query.extend(arguments.dataset.map(|dataset| ("dataset_id", dataset.to_string())));
     query
 }

@@ -17,8 +17,8 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, Body, SendBody};
 
-use super::arguments::{Key, Options};
 use super::duplex::DuplexConnector;
+use super::options::{Key, Options};
 use super::source::Source;
 use super::text::clean;
 

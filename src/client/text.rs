@@ -59,6 +59,9 @@ pub(super) fn model(document: &Document, out: &mut impl Write) -> io::Result<()>
     facts.extend((params["standardize"] == true).then(|| "standardized".to_owned()));
     facts.extend((params["fit_intercept"] == false).then(|| "no intercept".to_owned()));
     writeln!(out, "{}", facts.join(", "))?;
+    if let Some(tags) = tags(model) {
+        writeln!(out, "tags {tags}")?;
+    }
     for warning in model["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         writeln!(out, "warning: {}", clean(warning))?;
     }
@@ -128,10 +131,11 @@ pub(super) fn models(list: &Document, out: &mut impl Write) -> io::Result<()> {
     let rows = list["models"].as_array().into_iter().flatten().map(|model| {
         let [id, status, name] = ["model_id", "status", "name"].map(|name| clean(&field(model, name)));
         let [penalty, mse] = ["param_value", "mean_mse"].map(|name| number(&model["best"][name]));
-        vec![id, penalty, mse, status, time(model), name]
+        vec![id, penalty, mse, status, time(model), name, tags(model).unwrap_or_else(|| "-".to_owned())]
     });
     let numbers = [("model", Right), ("l2", Right), ("mean MSE", Right)];
-    table(&[&numbers[..], &[("status", Left), ("created", Left), ("name", Left)]].concat(), rows, out)?;
+    let words = [("status", Left), ("created", Left), ("name", Left), ("tags", Left)];
+    table(&[&numbers[..], &words].concat(), rows, out)?;
     next(list, out)
 }
 
@@ -208,6 +212,12 @@ pub(super) fn field(object: &Value, name: &str) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// A model's tags, if it has any.
+fn tags(model: &Value) -> Option<String> {
+    let tags: Vec<&str> = model["tags"].as_array()?.iter().filter_map(Value::as_str).collect();
+    (!tags.is_empty()).then(|| clean(&tags.join(",")))
 }
 
 /// When something was made, to the second.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ureq::http::Response;
 
-use super::arguments::Options;
+use super::options::Options;
 use super::service::{Away, Call, Document, Service};
 use super::text::field;
 

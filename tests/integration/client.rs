@@ -147,10 +147,13 @@ fn every_parameter_of_a_training_is_an_option() {
     assert_eq!((&params["fold_column"], &params["weight_column"]), (&json!("f"), &json!("w")));
 
     let options = ["--folds=4", "--seed=18446744073709551615", "--loss=sum", "--standardize", "--no-intercept"];
-    let arguments = [&["train", "--dataset=1", "--target=x\u{e4} &=", "--name=a +b"][..], &options].concat();
+    let arguments =
+        [&["train", "--dataset=1", "--target=x\u{e4} &=", "--name=a +b", "--tags=n\u{e4}chtlich, a &b"][..], &options]
+            .concat();
     assert_eq!(done(&service, &arguments), "model 2: queued\n");
     let document = service.model(2);
     assert_eq!((&document["name"], &document["dataset_id"]), (&json!("a +b"), &json!(1)));
+    assert_eq!(document["tags"], json!(["n\u{e4}chtlich", "a &b"]));
     let params = &document["params"];
     assert_eq!(
         *params,
@@ -250,22 +253,29 @@ fn models_and_datasets_are_listed_shown_cancelled_and_deleted() {
     assert!(shown.starts_with("dataset 1 (cars): 50 rows, 3 columns, 0 models\n"), "{shown}");
     assert!(shown.contains("speed_mph        4   25    15.4  5.234501\n"), "{shown}");
     assert_eq!(done(&service, &["dataset", "1"]), shown);
-    for name in ["first", "second", "third"] {
-        done(&service, &["train", "--dataset", "1", "--target", "distance_ft", "--seed", "7", "--name", name]);
+    for (name, tags) in [("first", "old"), ("second", "old,a b"), ("third", "new")] {
+        let options = ["--target", "distance_ft", "--seed", "7", "--name", name, "--tags", tags];
+        done(&service, &[&["train", "--dataset", "1"][..], &options].concat());
     }
     assert_eq!(
-        done(&service, &["model", "3"]),
-        "model 3 (third): queued, number 3 in the queue\ntarget distance_ft, seed 7\n"
+        done(&service, &["model", "2"]),
+        "model 2 (second): queued, number 2 in the queue\ntarget distance_ft, seed 7\ntags old,a b\n"
     );
     let list = done(&service, &["models", "--limit", "2"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert_eq!(lines[0], "model  l2  mean MSE  status  created               name");
-    assert!(lines[1].starts_with("    3   -         -  queued  20") && lines[1].ends_with("Z  third"), "{list}");
+    assert_eq!(lines[0], "model  l2  mean MSE  status  created               name    tags");
+    assert!(lines[1].starts_with("    3   -         -  queued  20") && lines[1].ends_with("Z  third   new"), "{list}");
     assert_eq!((lines.len(), lines[4]), (5, "more with --after 2"), "{list}");
     let rest = json_of(&done(&service, &["models", "--after", "2", "--json"]));
     assert_eq!((rest["models"].as_array().unwrap().len(), &rest["models"][0]["name"]), (1, &json!("first")));
     let named = done(&service, &["models", "--name=second", "--status=queued", "--dataset=1"]);
     assert!(named.lines().count() == 2 && named.contains("second"), "{named}");
+    for (tag, expected) in [("old", &[2, 1][..]), ("a b, old", &[2]), ("ol", &[])] {
+        let list = json_of(&done(&service, &["models", "--tag", tag, "--json"]));
+        let ids: Vec<i64> =
+            list["models"].as_array().unwrap().iter().flat_map(|model| model["model_id"].as_i64()).collect();
+        assert_eq!(ids, expected, "{tag}");
+    }
     let list = done(&service, &["datasets", "--name", "cars", "--limit", "1"]);
     assert!(list.lines().count() == 2 && list.contains("      1    50        3  20"), "{list}");
 
@@ -278,6 +288,7 @@ fn models_and_datasets_are_listed_shown_cancelled_and_deleted() {
     assert_eq!(done(&service, &["delete", "--dataset", "1"]), "dataset 1: deleted\n");
     assert_eq!(refused(run(&service, &["dataset", "1"])), "there is no dataset 1");
     assert!(refused(run(&service, &["models", "--status", "sleeping"])).contains("status"));
+    assert!(refused(run(&service, &["models", "--tag", "a,,b"])).starts_with("tag: expected 1 to 100 characters"));
 }
 
 #[test]
@@ -331,6 +342,7 @@ fn refusals_and_failures_end_with_1_and_one_sentence() {
     assert!(refused(outcome).contains("line 3"));
     assert!(refused(run(&service, &["train", &cars(), "--target", "nothing"])).contains("\"nothing\""));
     assert!(refused(run(&service, &["train", &cars(), "--target=distance_ft", "--l2=-1"])).contains("l2_coef"));
+    assert!(refused(run(&service, &["train", &cars(), "--target=distance_ft", "--tags=a,a"])).contains("tags[1]"));
     assert!(
         refused(run(&service, &["train", "/nonexistent.csv", "--target=y"]))
             .contains("/nonexistent.csv cannot be opened")
