@@ -84,6 +84,11 @@ fn broken_framing_is_refused_and_nothing_behind_it_is_read() {
         assert_eq!(n_replies(&replies), 1, "{what}: {replies}");
         assert!(start.elapsed() < Duration::from_secs(5), "{what}: {:?}", start.elapsed());
     }
+    // The longest address is as long as the description says.
+    for (n, expected) in [(65_534, 404), (65_535, 414)] {
+        let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "a".repeat(n - 1));
+        assert_eq!(status(&exchange(&service, request)), expected, "{n} bytes");
+    }
     assert_eq!(database.stored_rows(), "0 0 0");
     service.submit(&example());
 }

@@ -18,7 +18,7 @@ struct Described {
     /// Its name among the components of the description.
     name: &'static str,
     meaning: &'static str,
-    /// Its codes, each with a sentence that may come with it.
+    /// Its codes, each with a sentence that may come with it; none where it has no body.
     codes: &'static [(&'static str, &'static str)],
     /// A header that it carries, and what that says.
     header: Option<(&'static str, Type, &'static str)>,
@@ -87,6 +87,20 @@ const TOO_LARGE: Described = Described {
     codes: &[("too_large", "the body is larger than the limit of 1GiB (1073741824 bytes)")],
     header: None,
 };
+const ADDRESS_TOO_LONG: Described = Described {
+    status: Status::UriTooLong,
+    name: "AddressTooLong",
+    meaning: "The path with its query string is longer than 65,534 bytes: the HTTP library's own reply, without a body.",
+    codes: &[],
+    header: None,
+};
+const HEAD_TOO_LARGE: Described = Described {
+    status: Status::RequestHeaderFieldsTooLarge,
+    name: "HeadTooLarge",
+    meaning: "The headers are more than a hundred, or too long: the HTTP library's own reply, without a body.",
+    codes: &[],
+    header: None,
+};
 const UNSUPPORTED_MEDIA_TYPE: Described = Described {
     status: Status::UnsupportedMediaType,
     name: "UnsupportedMediaType",
@@ -134,11 +148,14 @@ impl Described {
             let example = ExampleBuilder::new().value(Some(json!({"error": sentence, "code": code}))).build();
             (code.to_owned(), example)
         };
-        let content = ContentBuilder::new()
-            .schema(Some(Ref::from_schema_name("ErrorBody")))
-            .examples_from_iter(self.codes.iter().map(example))
-            .build();
-        let mut response = ResponseBuilder::new().description(self.meaning).content("application/json", content);
+        let mut response = ResponseBuilder::new().description(self.meaning);
+        if !self.codes.is_empty() {
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("ErrorBody")))
+                .examples_from_iter(self.codes.iter().map(example))
+                .build();
+            response = response.content("application/json", content);
+        }
         if let Some((name, kind, meaning)) = &self.header {
             let mut header = Header::new(Object::with_type(kind.clone()));
             header.description = Some((*meaning).to_owned());
@@ -164,6 +181,8 @@ pub(in crate::web) fn describe(components: &mut Components) {
         HAS_ENDED,
         NEEDED,
         TOO_LARGE,
+        ADDRESS_TOO_LONG,
+        HEAD_TOO_LARGE,
         UNSUPPORTED_MEDIA_TYPE,
         INVALID,
         INTERNAL,
@@ -188,11 +207,11 @@ macro_rules! replies {
 
 replies! {
     /// What every call may be answered.
-    Always: INVALID, INTERNAL;
+    Always: ADDRESS_TOO_LONG, HEAD_TOO_LARGE, INVALID, INTERNAL;
     /// What every call may be answered that asks the database.
-    Usual: UNAUTHORIZED, INVALID, INTERNAL, UNAVAILABLE;
+    Usual: UNAUTHORIZED, ADDRESS_TOO_LONG, HEAD_TOO_LARGE, INVALID, INTERNAL, UNAVAILABLE;
     /// What health calls may be answered: nobody needs a key for them.
-    NotReady: INVALID, INTERNAL, UNAVAILABLE;
+    NotReady: ADDRESS_TOO_LONG, HEAD_TOO_LARGE, INVALID, INTERNAL, UNAVAILABLE;
     /// What every call with a body may be answered.
     OfBody: BAD_REQUEST, TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID;
     /// No such model, or dataset.
