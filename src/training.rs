@@ -1,5 +1,6 @@
 //! From a dataset and parameters to a result: the only place that knows both the database and the engine.
 
+mod capacity;
 mod messages;
 mod stored;
 
@@ -8,8 +9,9 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ridge::{self, Control, Folds, Needs, RidgeError, Rows, RowsError};
+use crate::ridge::{self, Control, Folds, RidgeError, Rows, RowsError};
 use crate::table::shown;
+pub use capacity::{Capacity, check_growth};
 use messages::{describe, explain};
 pub use stored::{StoredRows, rows_per_chunk};
 
@@ -218,47 +220,6 @@ fn check_scores(params: &Params, n_folds: usize) -> Result<(), CheckError> {
 /// What the engine says is wrong, in the client's terms.
 fn refuse(error: &RidgeError, params: &Params, columns: &[String], place: impl Fn(usize) -> String) -> CheckError {
     CheckError::Refused(explain(error, params, columns, place))
-}
-
-/// What a worker may take for a training.
-#[derive(Debug, Clone, Copy)]
-pub struct Capacity {
-    /// Bytes of memory; `None`: as much as the machine gives.
-    pub memory: Option<u64>,
-    /// Threads; 0: as many as there are cores.
-    pub n_threads: usize,
-}
-
-/// What a worker takes before it has anything to do.
-const BASE_MEMORY: u64 = 32 << 20;
-
-impl Capacity {
-    /// Refuses what no worker could train.
-    fn check(self, needs: Needs, n_columns: usize, n_folds: usize) -> Result<(), CheckError> {
-        let needed = needs.total().saturating_add(BASE_MEMORY);
-        let Some(most) = self.memory.filter(|&most| needed > most) else { return Ok(()) };
-        let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
-        let shape = if needs.rows > 0 { "these few rows" } else { "these rows" };
-        Err(CheckError::Refused(format!(
-            "data: to train on {shape} of {n_columns} columns with {n_folds} folds takes at least {:.2} GiB of memory, but a worker \
-             may take {:.2} GiB (worker_memory)",
-            gib(needed),
-            gib(most)
-        )))
-    }
-
-    /// Bytes of rows that a worker may keep in memory beside what training them needs.
-    #[must_use]
-    pub fn room_for_rows(self, params: &Params, columns: &[String], n_rows: usize) -> u64 {
-        let Some(most) = self.memory else { return u64::MAX };
-        let n_threads = ridge::n_threads(self.n_threads);
-        // A column's folds are not counted here: no more of them than this.
-        let n_folds = params.n_folds.unwrap_or(n_rows);
-        let engine = engine_params(params, columns).ok().and_then(|engine| engine.check(n_rows, columns.len()).ok());
-        let working = engine.map_or(0, |engine| engine.needs(n_folds, n_threads).working);
-        // Half of what is left: chunks are held a few times while they are read, and the allocator keeps some of what is freed.
-        (most.saturating_sub(BASE_MEMORY).saturating_sub(working)) / 2
-    }
 }
 
 /// How many different values a column holds; no further than is too many in any case.

@@ -24,27 +24,84 @@ impl ValidParams {
     /// more features than rows, of the rows' own.
     #[must_use]
     pub fn needs(&self, n_folds: usize, n_threads: usize) -> Needs {
-        let bytes = |values: u128| u64::try_from(values.saturating_mul(8)).unwrap_or(u64::MAX);
-        let roles = [Some(self.params.target), self.params.weight].into_iter().flatten().count();
-        let is_fold = usize::from(matches!(self.params.folds, Folds::Column(_)));
-        let (n, d) = (self.n_rows, self.n_columns - roles - is_fold);
-        let listed = u64::from(Partition::is_listed(n, is_fold > 0)) * 4 * n as u64;
-        let [wide_n, wide_d, t] = [n, d, n_threads].map(|x| x as u128);
-        let square = (wide_d + 1) * (wide_d + 1);
-        if d > n {
-            let rows = bytes(wide_n * self.n_columns as u128);
-            return Needs { working: bytes(wide_n * wide_n * (1 + 2 * t)), rows };
+        let shape = Shape::of(self, n_folds, n_threads);
+        if shape.n_features > shape.n_rows {
+            shape.wide()
+        } else if hat::is_cheaper(&Objective::new(&self.params), shape.n_rows, shape.n_features, n_folds) {
+            shape.sorted()
+        } else {
+            shape.tall()
         }
-        let objective = Objective::new(&self.params);
-        if hat::is_cheaper(&objective, n, d, n_folds) {
-            return Needs { working: bytes(wide_n * (wide_d + 2) + square * (1 + t)) + listed, rows: 0 };
-        }
-        let parts = training::n_parts(n, d + 1, n_folds, 8) as u128;
-        let sums = if n_folds <= training::FEW { 0 } else { n_folds.min(training::GROUPS) } as u128;
-        // Of each fold in work, the products of its training rows and their factor.
-        let working = bytes(square * (parts + sums + 2 * t));
-        Needs { working: working.max(bytes(gather::LEAST_VALUES as u128)) + listed, rows: 0 }
     }
+
+    /// The same, where more rows may follow: what it needs at least, however many there will be.
+    #[must_use]
+    pub fn needs_with_more_rows(&self, n_folds: usize, n_threads: usize) -> Needs {
+        let now = self.needs(n_folds, n_threads);
+        let shape = Shape::of(self, n_folds, n_threads);
+        // Each way to train takes more for more rows; so what comes next is least where it begins.
+        let at_last = Shape { n_rows: shape.n_rows.max(shape.n_features), is_listed: false, ..shape };
+        let later = if at_last.n_rows > 0 { [at_last.sorted(), at_last.tall()] } else { [now; 2] };
+        later.into_iter().fold(now, |least, needs| if needs.total() < least.total() { needs } else { least })
+    }
+}
+
+/// What the needs depend on.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    n_rows: usize,
+    n_columns: usize,
+    n_features: usize,
+    n_folds: usize,
+    n_threads: usize,
+    /// Whether the folds of the rows are listed.
+    is_listed: bool,
+}
+
+impl Shape {
+    fn of(params: &ValidParams, n_folds: usize, n_threads: usize) -> Self {
+        let (n_rows, n_columns) = (params.n_rows, params.n_columns);
+        let is_fold = matches!(params.params.folds, Folds::Column(_));
+        let n_features = n_columns - 1 - usize::from(params.params.weight.is_some()) - usize::from(is_fold);
+        Self { n_rows, n_columns, n_features, n_folds, n_threads, is_listed: Partition::is_listed(n_rows, is_fold) }
+    }
+
+    /// More features than rows: all happens among the rows.
+    fn wide(self) -> Needs {
+        let n = self.n_rows as u128;
+        Needs { working: bytes(n * n * (1 + 2 * self.n_threads as u128)), rows: bytes(n * self.n_columns as u128) }
+    }
+
+    /// Very many folds: the rows again, in the order of their folds.
+    fn sorted(self) -> Needs {
+        let (n, d) = (self.n_rows as u128, self.n_features as u128);
+        let working = bytes(n * (d + 2) + self.square() * (1 + self.n_threads as u128));
+        Needs { working: working.saturating_add(self.list()), rows: 0 }
+    }
+
+    /// The sums of products of each fold; and of each fold in work, those of its training rows and their factor.
+    fn tall(self) -> Needs {
+        let parts = training::n_parts(self.n_rows, self.n_features + 1, self.n_folds, 8);
+        let sums = if self.n_folds <= training::FEW { 0 } else { self.n_folds.min(training::GROUPS) };
+        let working = bytes(self.square() * (parts + sums + 2 * self.n_threads) as u128);
+        Needs { working: working.max(bytes(gather::LEAST_VALUES as u128)).saturating_add(self.list()), rows: 0 }
+    }
+
+    /// The values of a matrix of products.
+    fn square(self) -> u128 {
+        let p = self.n_features as u128 + 1;
+        p * p
+    }
+
+    /// The bytes of the list of the rows' folds.
+    fn list(self) -> u64 {
+        if self.is_listed { 4 * self.n_rows as u64 } else { 0 }
+    }
+}
+
+/// Bytes of so many values.
+fn bytes(n_values: u128) -> u64 {
+    u64::try_from(n_values.saturating_mul(8)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -52,7 +109,7 @@ mod tests {
     use super::super::{Loss, Params};
     use super::*;
 
-    fn needs(n_rows: usize, n_columns: usize, n_folds: usize) -> Needs {
+    fn checked(n_rows: usize, n_columns: usize, n_folds: usize) -> ValidParams {
         let folds = Folds::Random { n_folds, seed: 1 };
         let params = Params {
             target: 0,
@@ -63,7 +120,11 @@ mod tests {
             standardize: false,
             penalties: None,
         };
-        params.check(n_rows, n_columns).unwrap().needs(n_folds, 2)
+        params.check(n_rows, n_columns).unwrap()
+    }
+
+    fn needs(n_rows: usize, n_columns: usize, n_folds: usize) -> Needs {
+        checked(n_rows, n_columns, n_folds).needs(n_folds, 2)
     }
 
     #[test]
@@ -79,5 +140,25 @@ mod tests {
     fn wide_rows_and_very_many_folds_need_the_rows() {
         assert_eq!(needs(500, 10_001, 5).rows, 500 * 10_001 * 8);
         assert!(needs(1_000_000, 101, 1_000_000).working > 800_000_000);
+    }
+
+    #[test]
+    fn what_is_needed_at_least_is_never_more_than_what_is_needed_in_the_end() {
+        let ends = [10_usize, 300, 3_000, 30_000, 300_000, 20_000_000];
+        for n_columns in [3, 101, 2_001, 20_001] {
+            for n_folds in [2, 5, 10, 200, 3_000] {
+                let ends = ends.iter().filter(|&&n_rows| n_rows >= n_folds);
+                let at_least = |n_rows| checked(n_rows, n_columns, n_folds).needs_with_more_rows(n_folds, 2).total();
+                for (i, &n_rows) in ends.clone().enumerate() {
+                    for &end in ends.clone().skip(i) {
+                        let needed = needs(end, n_columns, n_folds).total();
+                        assert!(at_least(n_rows) <= needed, "{n_rows} of {end} rows, {n_columns}, {n_folds}");
+                    }
+                }
+            }
+        }
+        // Rows that are too many for one way are not too few for the other.
+        assert!(needs(30_000, 20_001, 5).total() > 10 << 30);
+        assert!(checked(8_000, 20_001, 5).needs_with_more_rows(5, 2).total() > 2 << 30);
     }
 }

@@ -24,7 +24,7 @@ pub(super) use form::Form;
 pub(super) use json::{from_json, json_error};
 pub(super) use stream::BodyStream;
 use stream::{Coding, Pace};
-use uploads::Held;
+use uploads::{Held, SMALL};
 pub(super) use uploads::{Room, Uploads, release};
 pub(super) use whole::{whole, wholes};
 
@@ -180,6 +180,11 @@ impl<'r> RequestBody<'r> {
     pub(super) async fn refuse(self, error: ApiError) -> ApiError {
         stream::drain(&mut self.data.open(stream::DRAINED)).await;
         error
+    }
+
+    /// Whether it is large, or its size is not known.
+    pub(super) fn may_be_large(&self) -> bool {
+        self.length > SMALL || (self.length == 0 && !self.data.peek_complete())
     }
 
     /// Whether there is nothing in it, and nothing was to be.

@@ -1,10 +1,8 @@
 //! `POST /train`: takes a CSV, or the number of a dataset, and parameters, checks both, and queues the job.
 
+mod queue;
 mod request;
 
-use diesel::QueryResult;
-use diesel::pg::PgConnection;
-use diesel::result::DatabaseErrorKind;
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::response::content::RawJson;
@@ -14,22 +12,19 @@ use rocket::{Request, Response, Route, State, post, routes};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use super::auth::{Caller, Uploader};
+use super::auth::Uploader;
 use super::body::{Body, Cores, Csv, RequestBody};
 use super::error::{self, ApiError};
-use super::idempotency::{Asked, IdempotencyKey, KEY, REPLAYED, accept, find_earlier};
-use super::ids;
+use super::idempotency::{Asked, IdempotencyKey, KEY, REPLAYED};
 use super::metrics::{Metrics, Purpose};
 use super::models::ModelDocument;
 use super::prefer::{self, Preferred};
 use super::upload::{self, Uploaded};
 use super::waiting::Patience;
 use crate::config::Config;
-use crate::db::datasets::{self, NewRows, Upload};
-use crate::db::idempotency::{self, Earlier, Keyed, Made};
-use crate::db::{self, Pool};
-use crate::queue::{self, EnqueueError, NewJob};
-use crate::training::{self, Capacity, CheckError, StoredRows};
+use crate::db::Pool;
+use crate::training::{self, Capacity, CheckError};
+use queue::Queue;
 pub(super) use request::check_name;
 use request::{TrainRequest, Wish, no_query};
 
@@ -133,6 +128,14 @@ async fn train(
 ) -> Result<Preferred<Accepted>, ApiError> {
     let (caller, body) = uploader.admit(body).await?;
     let (key, mut body) = key.admit(body).await?;
+    let capacity =
+        Capacity { memory: config.worker_memory.map(|memory| memory.as_u64()), n_threads: config.training_threads };
+    let queue = Queue { pool, caller, limit: config.queue_limit, capacity };
+    if body.may_be_large()
+        && let Err(error) = queue.expect_room(key.as_deref()).await
+    {
+        return Err(body.refuse(error).await);
+    }
     let names_dataset = uri.query().is_some_and(|query| query.segments().any(|(name, _)| name == "dataset_id"));
     let body = match names_dataset && body.is_empty().await {
         true => None,
@@ -143,14 +146,12 @@ async fn train(
         Ok(order) => order,
         Err(error) => return Err(refuse(csv, error).await),
     };
-    let capacity =
-        Capacity { memory: config.worker_memory.map(|memory| memory.as_u64()), n_threads: config.training_threads };
-    let queue = Queue { pool, caller, limit: config.queue_limit, capacity };
     let (model_id, is_replay) = match (dataset, csv) {
         (None, Some(csv)) => {
             let check = |columns: &[String]| training::check_columns(&wish.params, columns).map_err(refused);
             let csv = csv.with_digest(asked.is_some());
-            let uploaded = upload::receive(csv, cores, pool, caller.owner(), check).await?;
+            let grow = |columns: &[String], n_rows| queue.expect_capacity(&wish, columns, n_rows);
+            let uploaded = upload::receive(csv, cores, pool, caller.owner(), check, grow).await?;
             let Uploaded { upload, n_bytes, digest, trace } = uploaded;
             let keyed = asked.zip(digest).map(|(asked, digest)| asked.with_csv(&digest));
             let n_rows = upload.n_rows;
@@ -213,159 +214,6 @@ impl Order {
     fn of(request: TrainRequest, has_csv: bool, key: Option<String>) -> Result<Self, ApiError> {
         let asked = key.map(|key| Asked::new(key, &request)).transpose()?;
         Ok(Self { asked, dataset: request.dataset(has_csv)?, wish: request.complete()? })
-    }
-}
-
-/// What came of the wish to queue a job.
-enum Queued {
-    /// It is queued as this model.
-    New(i32),
-    /// An earlier request of the same key has queued it.
-    Earlier(Earlier),
-    /// There is no room.
-    Full,
-}
-
-/// Where the jobs of a caller go. A job becomes a model, unless an earlier request of the same key has made one: the number is
-/// the model's, and the flag says whether that is so.
-struct Queue<'a> {
-    pool: &'a Pool,
-    caller: Caller,
-    limit: u32,
-    /// What the workers may take.
-    capacity: Capacity,
-}
-
-impl Queue<'_> {
-    /// Queues a training on a dataset that may not exist, and may not fit.
-    async fn train_stored(&self, id: i32, wish: Wish, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
-        // What was accepted once is not checked again, and needs no room in the queue.
-        if let Some(id) = find_earlier(self.pool, Made::Model, self.caller, keyed.as_ref()).await? {
-            return Ok((id, true));
-        }
-        let (owner, capacity) = (self.caller.owner(), self.capacity);
-        let absent = |error| ids::unless_absent(error, "dataset", id);
-        let check = move |conn: &mut PgConnection| Ok((check_stored(conn, owner, id, &wish, capacity)?, wish));
-        let (checked, wish) = self.pool.run(check).await.map_err(absent)?;
-        checked.map_err(refused)?;
-        self.accept(self.enqueue(wish, keyed, move |_| Ok(id)).await.map_err(absent)?)
-    }
-
-    /// Queues a training on rows that have just come in, and stores them with it.
-    async fn train_new(&self, upload: Upload, wish: Wish, keyed: Option<Keyed>) -> Result<(i32, bool), ApiError> {
-        let capacity = self.capacity;
-        let check = move |conn: &mut PgConnection| Ok((check_new(conn, &upload, &wish, capacity)?, upload, wish));
-        let (checked, upload, wish) = self.pool.run(check).await?;
-        checked.map_err(refused)?;
-        let owner = self.caller.owner();
-        self.accept(self.enqueue(wish, keyed, move |conn| datasets::insert(conn, owner, &upload)).await?)
-    }
-
-    fn accept(&self, queued: Queued) -> Result<(i32, bool), ApiError> {
-        match queued {
-            Queued::New(id) => Ok((id, false)),
-            Queued::Earlier(earlier) => Ok((accept(Made::Model, earlier)?, true)),
-            Queued::Full => Err(ApiError::queue_full(self.limit)),
-        }
-    }
-
-    /// Queues a training on the dataset that `dataset` finds or makes.
-    async fn enqueue(
-        &self,
-        wish: Wish,
-        keyed: Option<Keyed>,
-        dataset: impl FnOnce(&mut PgConnection) -> QueryResult<i32> + Send + 'static,
-    ) -> Result<Queued, db::Error> {
-        let (owner, limit) = (self.caller.owner(), self.limit);
-        let enqueue = move |conn: &mut PgConnection| {
-            let queued = conn.build_transaction().run(|conn| {
-                if let Some(request) = &keyed
-                    && let Some(earlier) = idempotency::find_or_reserve(conn, Made::Model, owner, request)?
-                {
-                    return Ok(Queued::Earlier(earlier));
-                }
-                queue::check_room(conn, limit)?;
-                let dataset_id = dataset(conn)?;
-                let Wish { params, name, tags } = &wish;
-                let (name, request) = (name.as_deref(), keyed.as_ref());
-                queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, tags, params, request }).map(Queued::New)
-            });
-            match queued {
-                Ok(queued) => Ok(queued),
-                Err(EnqueueError::Full) => Ok(Queued::Full),
-                Err(EnqueueError::Query(error)) => Err(vanished(error).into()),
-            }
-        };
-        self.pool.run(enqueue).await
-    }
-}
-
-/// Checks parameters against rows that have just come in; `conn` reads them where they are stored already.
-fn check_new(
-    conn: &mut PgConnection,
-    upload: &Upload,
-    wish: &Wish,
-    capacity: Capacity,
-) -> Result<Result<(), CheckError>, db::Error> {
-    let columns = &upload.columns;
-    match &upload.rows {
-        NewRows::Held(chunks) => {
-            Ok(training::check_rows(&wish.params, columns, &held_rows(chunks, columns.len()), capacity))
-        }
-        NewRows::Stored(id) => {
-            let rows = stored_rows(conn, *id, columns.len(), upload.n_rows)?;
-            own_errors_apart(training::check_rows(&wish.params, columns, &rows, capacity))
-        }
-    }
-}
-
-/// Checks parameters against the dataset `id` of `owner`, which is immutable as long as it is there.
-fn check_stored(
-    conn: &mut PgConnection,
-    owner: Option<i32>,
-    id: i32,
-    wish: &Wish,
-    capacity: Capacity,
-) -> Result<Result<(), CheckError>, db::Error> {
-    let shape = datasets::find_shape(conn, owner, id)?;
-    let rows = stored_rows(conn, shape.id, shape.column_names.len(), shape.n_rows as usize)?;
-    own_errors_apart(training::check_rows(&wish.params, &shape.column_names, &rows, capacity))
-}
-
-/// The `n_rows` rows of a dataset; `NotFound` when it was deleted meanwhile.
-fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize) -> QueryResult<StoredRows<'_>> {
-    let sizes = datasets::chunk_sizes(conn, id)?;
-    if sizes.iter().sum::<usize>() != n_rows * n_columns {
-        return Err(diesel::result::Error::NotFound);
-    }
-    let read = move |chunk| Ok(datasets::chunk(conn, id, chunk as i32).map_err(db::Error::from)?);
-    Ok(StoredRows::new(n_columns, &sizes, read))
-}
-
-/// The rows of chunks that are held.
-fn held_rows(chunks: &[Vec<f64>], n_columns: usize) -> StoredRows<'_> {
-    let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
-    StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].clone()))
-}
-
-/// That the database failed is not what the client did wrong.
-fn own_errors_apart(checked: Result<(), CheckError>) -> Result<Result<(), CheckError>, db::Error> {
-    match checked {
-        Err(CheckError::Rows(error)) => match error.downcast::<db::Error>() {
-            Ok(error) => Err(*error),
-            Err(error) => Ok(Err(CheckError::Rows(error))),
-        },
-        checked => Ok(checked),
-    }
-}
-
-/// The foreign key is what tells that a dataset was deleted between the check and now.
-fn vanished(error: diesel::result::Error) -> diesel::result::Error {
-    match error {
-        diesel::result::Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
-            diesel::result::Error::NotFound
-        }
-        error => error,
     }
 }
 

@@ -53,16 +53,18 @@ impl Trace {
     }
 }
 
-/// Reads the rows of a CSV; `check` sees the columns' names first, and tells which of them holds the rows' weights.
+/// Reads the rows of a CSV; `check` sees the columns' names first, and tells which of them holds the rows' weights; `grow` sees
+/// from time to time how many rows there are.
 ///
 /// # Errors
-/// Those of the body and of the database; 422 for the first thing that is wrong in the CSV, or that `check` refuses.
+/// Those of the body and of the database; 422 for the first thing that is wrong in the CSV, or that `check` or `grow` refuses.
 pub(super) async fn receive(
     csv: Csv<'_>,
     cores: &Cores,
     pool: &Pool,
     owner: Option<i32>,
     check: impl FnOnce(&[String]) -> Result<Option<usize>, ApiError>,
+    grow: impl Fn(&[String], usize) -> Result<(), ApiError>,
 ) -> Result<Uploaded, ApiError> {
     let choose = |header: &Header| {
         let reader = Reader::of_all(header).map_err(|error| refused(error.into()))?;
@@ -76,7 +78,7 @@ pub(super) async fn receive(
     let received = loop {
         match reading.next().await {
             Ok(Some(cells)) => {
-                if let Err(error) = store.take(cells).await {
+                if let Err(error) = store.take(cells).await.and_then(|()| grow(&store.columns, store.n_rows)) {
                     break Err(error);
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use diesel::connection::SimpleConnection;
 use serde_json::json;
 
-use crate::support::{Database, Settings, example, long_job, wait_until, with};
+use crate::support::{Database, Raw, Settings, example, long_job, wait_until, with};
 
 #[test]
 fn a_full_queue_takes_no_more_until_there_is_room() {
@@ -32,6 +32,31 @@ fn a_full_queue_takes_no_more_until_there_is_room() {
     service.post("/train", &example()).error(503);
     let _worker = Settings::new(&database.url).worker();
     wait_until("there is room again", || service.post("/train", &example()).status == 202);
+}
+
+#[test]
+fn a_full_queue_is_told_before_a_large_body_is_sent() {
+    let database = Database::new();
+    let service = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_QUEUE_LIMIT", 1).serve();
+    let csv = "y,x\n".to_owned() + &"1,2\n3,5\n".repeat(10_000);
+    let headers = [("Content-Type", "text/csv"), ("Idempotency-Key", "first")];
+    let first = service.send("POST", "/train?target=y&seed=1", &headers, csv.as_bytes()).ok(202);
+
+    for body in [
+        "Content-Length: 9999999999\r\n\r\ny,x\n1,2\n3,5\n1,2\n",
+        "Transfer-Encoding: chunked\r\n\r\n10\r\ny,x\n1,2\n3,5\n1,2\n\r\n",
+    ] {
+        let mut client = Raw::connect(&service);
+        assert!(client.send(format!("POST /train?target=y HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n{body}")));
+        // Nothing more is sent.
+        let reply = client.reply();
+        assert_eq!(reply.error(503), "the queue is full: 1 trainings are waiting; try again later");
+        assert!(reply.header("retry-after").parse::<u32>().unwrap() > 0);
+    }
+    // What was accepted before is accepted again.
+    let reply = service.send("POST", "/train?target=y&seed=1", &headers, csv.as_bytes());
+    assert_eq!((reply.header("idempotent-replayed"), reply.ok(202)), ("true", first));
+    assert_eq!(database.stored_rows(), "1 1 1");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod hostile;
 mod idempotency;
 mod inference;
 mod keys;
+mod larger_than_memory;
 mod limits;
 mod load;
 mod manage;

@@ -10,7 +10,7 @@ use rocket::fairing::{AdHoc, Fairing};
 use super::super::error::ApiError;
 
 /// Bodies up to this size are not counted, so that small requests get through however many large ones there are.
-const SMALL: u64 = 64 << 10;
+pub(super) const SMALL: u64 = 64 << 10;
 /// What a body that is announced to be large takes before it has arrived.
 const AHEAD: u64 = 16 << 20;
 

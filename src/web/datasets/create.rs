@@ -108,7 +108,7 @@ pub(super) async fn create_dataset(
         Err(error) => return Err(csv.refuse(error).await),
     };
     let csv = csv.with_digest(asked.is_some());
-    let uploaded = upload::receive(csv, cores, pool, caller.owner(), |_| Ok(None)).await?;
+    let uploaded = upload::receive(csv, cores, pool, caller.owner(), |_| Ok(None), |_, _| Ok(())).await?;
     let Uploaded { upload, n_bytes, digest, trace } = uploaded;
     if upload.n_rows == 0 {
         return Err(ApiError::invalid("data: the CSV has no rows below its header"));

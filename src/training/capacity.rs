@@ -1,0 +1,58 @@
+//! What a worker may take, and what would be too much for it.
+
+use super::{CheckError, Params, engine_params};
+use crate::ridge::{self, Folds, Needs};
+
+/// What a worker may take for a training.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Bytes of memory; `None`: as much as the machine gives.
+    pub memory: Option<u64>,
+    /// Threads; 0: as many as there are cores.
+    pub n_threads: usize,
+}
+
+/// What a worker takes before it has anything to do.
+const BASE_MEMORY: u64 = 32 << 20;
+
+impl Capacity {
+    /// Refuses what no worker could train.
+    pub(super) fn check(self, needs: Needs, n_columns: usize, n_folds: usize) -> Result<(), CheckError> {
+        let needed = needs.total().saturating_add(BASE_MEMORY);
+        let Some(most) = self.memory.filter(|&most| needed > most) else { return Ok(()) };
+        let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
+        let shape = if needs.rows > 0 { "these few rows" } else { "these rows" };
+        Err(CheckError::Refused(format!(
+            "data: to train on {shape} of {n_columns} columns with {n_folds} folds takes at least {:.2} GiB of memory, but a worker \
+             may take {:.2} GiB (worker_memory)",
+            gib(needed),
+            gib(most)
+        )))
+    }
+
+    /// Bytes of rows that a worker may keep in memory beside what training them needs.
+    #[must_use]
+    pub fn room_for_rows(self, params: &Params, columns: &[String], n_rows: usize) -> u64 {
+        let Some(most) = self.memory else { return u64::MAX };
+        let n_threads = ridge::n_threads(self.n_threads);
+        // A column's folds are not counted here: no more of them than this.
+        let n_folds = params.n_folds.unwrap_or(n_rows);
+        let engine = engine_params(params, columns).ok().and_then(|engine| engine.check(n_rows, columns.len()).ok());
+        let working = engine.map_or(0, |engine| engine.needs(n_folds, n_threads).working);
+        // Half of what is left: chunks are held a few times while they are read, and the allocator keeps some of what is freed.
+        (most.saturating_sub(BASE_MEMORY).saturating_sub(working)) / 2
+    }
+}
+
+/// Checks while rows come in whether those that are there, and however many follow, are more than a worker can train on.
+///
+/// # Errors
+/// See [`CheckError`].
+pub fn check_growth(params: &Params, columns: &[String], n_rows: usize, capacity: Capacity) -> Result<(), CheckError> {
+    let engine = engine_params(params, columns).map_err(CheckError::Refused)?;
+    // A column has two folds at least, and there are no fewer rows than folds.
+    let n_folds = if let Folds::Random { n_folds, .. } = engine.folds { n_folds } else { 2 };
+    let Ok(engine) = engine.check(n_rows.max(n_folds), columns.len()) else { return Ok(()) };
+    let needs = engine.needs_with_more_rows(n_folds, ridge::n_threads(capacity.n_threads));
+    capacity.check(needs, columns.len(), n_folds)
+}
