@@ -56,6 +56,8 @@ pub struct Config {
     pub stream_limit: ByteUnit,
     /// Bytes that large bodies hold together while they are read and worked on.
     pub uploads_limit: ByteUnit,
+    /// Bytes of trained models that the API keeps in memory.
+    pub models_limit: ByteUnit,
     /// How long a body may go without a byte.
     pub body_stall: Duration,
     /// Bytes a second that a body must bring on average, after a start of `body_stall`.
@@ -103,6 +105,8 @@ const LARGEST_LIMIT: ByteUnit = ByteUnit::Gibibyte(16);
 const LARGEST_STREAM: ByteUnit = ByteUnit::Tebibyte(16);
 /// What large bodies hold together where nobody says otherwise, if no single one may be larger.
 const UPLOADS: ByteUnit = ByteUnit::Gibibyte(1);
+/// What is kept of trained models where nobody says otherwise.
+const MODELS: ByteUnit = ByteUnit::Mebibyte(64);
 
 impl Config {
     /// Reads the configuration of this process's environment.
@@ -199,6 +203,8 @@ impl Config {
             uploads_limit >= largest,
             "limits.uploads must be at least {largest}, the largest body that is taken, but is {uploads_limit}"
         );
+        let models_limit = keys.limits.get("models").unwrap_or(MODELS);
+        ensure!(models_limit <= LARGEST_LIMIT, "limits.models must be at most {LARGEST_LIMIT}, but is {models_limit}");
         let config = Self {
             database_url,
             data_dir,
@@ -215,6 +221,7 @@ impl Config {
             predict_limit,
             stream_limit,
             uploads_limit,
+            models_limit,
             body_stall: Duration::from_secs(keys.body_stall_seconds),
             body_rate: keys.body_rate,
             idle_timeout: Duration::from_secs(keys.idle_timeout_seconds),

@@ -19,6 +19,7 @@
 //! | [`ridge`] | the engine: pure mathematics |
 //! | [`table`] | CSV to numbers |
 //! | [`watch`] | tells whoever waits for a model what becomes of it |
+//! | [`model_cache`] | keeps trained models where they are predicted from |
 //! | [`web`] | routes, requests, replies, errors |
 
 // Linked for its symbols alone: ndarray and LAPACK call them.
@@ -29,6 +30,7 @@ pub mod config;
 pub mod db;
 pub mod key;
 pub mod logging;
+pub mod model_cache;
 pub mod postgres;
 pub mod queue;
 pub mod retention;

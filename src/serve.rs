@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, Pool, keys};
+use crate::model_cache::ModelCache;
 use crate::postgres::{self, Keep, KeptPostgres, PrivatePostgres, Settings};
 use crate::ridge::blas;
 use crate::supervisor::Supervisor;
@@ -46,8 +47,9 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     limit_connections(&mut config)?;
     let pool = Pool::new(&url, config.pool_size, config.pool_timeout);
     let runtime = runtime(&config)?;
-    let watch = Watch::start(url)?;
-    let result = runtime.block_on(launch(config, pool, watch));
+    let cache = ModelCache::new(config.models_limit);
+    let watch = Watch::start(url, cache.clone())?;
+    let result = runtime.block_on(launch(config, pool, watch, cache));
     // A query that hangs must not keep the service from ending.
     runtime.shutdown_timeout(LAST_QUERIES);
     log::info!("the service has stopped");
@@ -149,7 +151,7 @@ pub fn database_to_join(config: &Config) -> anyhow::Result<DatabaseUrl> {
     DatabaseUrl::parse(&url)
 }
 
-async fn launch(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<()> {
+async fn launch(config: Config, pool: Pool, watch: Watch, cache: ModelCache) -> anyhow::Result<()> {
     let (retention, shared) = (config.dataset_retention, pool.clone());
     let n_workers = config.workers;
     // Asked for once: after an upgrade in place the kernel would call it deleted.
@@ -157,7 +159,7 @@ async fn launch(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<()> 
     let keys = if config.rocket.tls_enabled() { "address, port, tls" } else { "address, port" };
     let workers = Arc::new(Mutex::new(None));
     let started = Arc::clone(&workers);
-    let rocket = web::rocket(config, pool, watch)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
+    let rocket = web::rocket(config, pool, watch, cache)?.attach(AdHoc::on_liftoff("workers", move |rocket| {
         Box::pin(async move {
             let (address, port) = (rocket.config().address, rocket.config().port);
             let scheme = if rocket.config().tls_enabled() { "https" } else { "http" };

@@ -31,7 +31,7 @@ const OWN_KEYS: [&str; 17] = [
 const UNUSED_ROCKET_KEYS: [&str; 3] = ["secret_key", "cli_colors", "temp_dir"];
 /// Not `mutual`, Rocket's certificates of clients: API keys tell who calls.
 const TLS_NAMES: [&str; 4] = ["certs", "key", "ciphers", "prefer_server_cipher_order"];
-const LIMIT_NAMES: [&str; 4] = ["train", "predict", "stream", "uploads"];
+const LIMIT_NAMES: [&str; 5] = ["train", "predict", "stream", "uploads", "models"];
 const SHUTDOWN_NAMES: [&str; 5] = ["ctrlc", "signals", "grace", "mercy", "force"];
 
 /// What the file and the environment say, the later sources winning.

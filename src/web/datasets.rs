@@ -19,6 +19,7 @@ use super::body::Cores;
 use super::connections::Lifeline;
 use super::error::{self, ApiError};
 use super::ids;
+use super::library::Library;
 use super::models::time;
 use super::predict::prefers_csv;
 use super::query;
@@ -181,12 +182,20 @@ async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String
     responses((status = 204, description = "It is gone."), error::NotFound, error::Needed, error::Usual)
 )]
 #[delete("/dataset/<id>")]
-async fn delete_dataset(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Status, ApiError> {
+async fn delete_dataset(
+    id: &str,
+    caller: Caller,
+    pool: &State<Pool>,
+    library: &State<Library>,
+) -> Result<Status, ApiError> {
     let id = ids::parse("dataset", id)?;
     let owner = caller.owner();
     let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| datasets::delete(conn, owner, id))?);
     match pool.run(delete).await.map_err(|error| ids::unless_absent(error, "dataset", id))? {
-        Deletion::Done => Ok(Status::NoContent),
+        Deletion::Done => {
+            library.forget_dataset().await;
+            Ok(Status::NoContent)
+        }
         Deletion::NeededBy(model) => {
             Err(ApiError::needed(format!("dataset {id} cannot be deleted yet: model {model} is to be trained on it")))
         }

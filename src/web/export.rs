@@ -3,6 +3,8 @@
 mod onnx;
 mod python;
 
+use std::sync::Arc;
+
 use rocket::http::{ContentType, Header};
 use rocket::response::content::RawJson;
 use rocket::response::{self, Responder};
@@ -11,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::models::{document, parse_id, unless_absent};
+use super::library::Library;
+use super::models::{parse_id, unless_absent};
 use super::predict::trained;
 use super::query;
 use crate::db::Pool;
@@ -72,7 +75,7 @@ impl<'r> Responder<'r, 'static> for File {
 
 /// The document as JSON, or the model as a file.
 enum Format {
-    Json(RawJson<String>),
+    Json(RawJson<Arc<str>>),
     File(Box<File>),
 }
 
@@ -86,9 +89,15 @@ impl<'r> Responder<'r, 'static> for Format {
 }
 
 #[get("/model/<id>?<format>")]
-async fn export_model(id: &str, format: &str, caller: Caller, pool: &State<Pool>) -> Result<Format, ApiError> {
+async fn export_model(
+    id: &str,
+    format: &str,
+    caller: Caller,
+    pool: &State<Pool>,
+    library: &State<Library>,
+) -> Result<Format, ApiError> {
     let write: fn(&Exported) -> Result<File, ApiError> = match Wanted::from_word(format)? {
-        Wanted::Json => return Ok(Format::Json(document(pool, caller, parse_id(id)?).await?)),
+        Wanted::Json => return Ok(Format::Json(RawJson(library.document(caller, parse_id(id)?).await?))),
         Wanted::Onnx => |exported| {
             let bytes = onnx::write(exported).map_err(ApiError::invalid)?;
             Ok(File { content_type: ContentType::Binary, name: format!("model-{}.onnx", exported.id), bytes })

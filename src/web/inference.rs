@@ -19,9 +19,10 @@ use super::body::RequestBody;
 use super::error::{self, ApiError};
 use super::health;
 use super::ids;
+use super::library::Library;
 use super::metrics::{Metrics, Purpose};
 use super::models::parse_id;
-use super::predict::{evaluate, find_trained};
+use super::predict::evaluate;
 use super::query;
 use crate::config::Config;
 use crate::db::Pool;
@@ -133,9 +134,9 @@ struct ModelParameters {
     )
 )]
 #[get("/v2/models/<id>")]
-async fn v2_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelMetadata>, ApiError> {
+async fn v2_model(id: &str, caller: Caller, library: &State<Library>) -> Result<Json<ModelMetadata>, ApiError> {
     let id = parse_id(id)?;
-    let model = find_trained(pool, caller, id).await?;
+    let model = library.predictor(caller, id).await?;
     let input = TensorMetadata { name: INPUT, datatype: "FP64", shape: vec![-1, model.features.len() as i64] };
     let output = TensorMetadata { name: OUTPUT, datatype: "FP64", shape: vec![-1] };
     Ok(Json(ModelMetadata {
@@ -143,7 +144,7 @@ async fn v2_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<M
         platform: "ridgeline",
         inputs: [input],
         outputs: [output],
-        parameters: ModelParameters { columns: model.features },
+        parameters: ModelParameters { columns: model.features.clone() },
     }))
 }
 
@@ -166,9 +167,9 @@ struct ModelReady {
     )
 )]
 #[get("/v2/models/<id>/ready")]
-async fn v2_model_ready(id: &str, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelReady>, ApiError> {
+async fn v2_model_ready(id: &str, caller: Caller, library: &State<Library>) -> Result<Json<ModelReady>, ApiError> {
     let id = parse_id(id)?;
-    find_trained(pool, caller, id).await?;
+    library.predictor(caller, id).await?;
     Ok(Json(ModelReady { name: id.to_string(), ready: true }))
 }
 
@@ -254,15 +255,15 @@ async fn v2_infer(
     body: RequestBody<'_>,
     length: JsonLength,
     config: &State<Config>,
-    pool: &State<Pool>,
+    library: &State<Library>,
     metrics: &State<Metrics>,
 ) -> Result<Inference, ApiError> {
     let id = parse_id(id)?;
     let (caller, body) = uploader.admit(body).await?;
     let bytes = body.read_bytes(config.predict_limit, config).await?;
     let metrics = metrics.inner().clone();
-    let model = find_trained(pool, caller, id).await?;
-    super::on_blocking_thread(move || {
+    let model = library.predictor(caller, id).await?;
+    super::compute(bytes.len(), move || {
         let request = InferRequest::read(&bytes, length, id)?;
         let cells = request.cells(&model.features)?;
         let result = evaluate(&model, &cells, |row| format!("inputs: row {}", row + 1))?;

@@ -15,6 +15,7 @@ mod health;
 mod idempotency;
 mod ids;
 mod inference;
+mod library;
 mod metrics;
 mod models;
 mod openapi;
@@ -33,16 +34,18 @@ use rocket::{Build, Rocket};
 
 use crate::config::Config;
 use crate::db::{self, Pool};
+use crate::model_cache::ModelCache;
 use crate::watch::Watch;
 use body::{Cores, Uploads};
 use error::ApiError;
+use library::Library;
 use metrics::{Metrics, RequestMetrics};
 
 /// The service, ready to be launched.
 ///
 /// # Errors
 /// When the metrics or the description of the API cannot be set up.
-pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket<Build>> {
+pub fn rocket(config: Config, pool: Pool, watch: Watch, cache: ModelCache) -> anyhow::Result<Rocket<Build>> {
     let metrics = Metrics::new().context("the metrics cannot be set up")?;
     let description = openapi::Description::new()?;
     let keys = auth::Keys::new(pool.clone(), config.rocket.address);
@@ -53,6 +56,7 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .manage(keys)
         .attach(connections::Connections::new(&config))
         .manage(config)
+        .manage(Library::new(pool.clone(), cache))
         .manage(pool)
         .manage(watch)
         .manage(metrics.clone())
@@ -78,6 +82,18 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch) -> anyhow::Result<Rocket
         .mount("/", waiting::routes())
         .mount("/", metrics::routes());
     Ok(rocket)
+}
+
+/// Bytes that are worked on in less time than it takes to move them to another thread and back, about.
+const SMALL: usize = 16 << 10;
+
+/// Runs work on `n_bytes`: where it keeps no other request waiting, unless it is small.
+async fn compute<T, F>(n_bytes: usize, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, ApiError> + Send + 'static,
+{
+    if n_bytes <= SMALL { work() } else { on_blocking_thread(work).await }
 }
 
 /// Runs what takes long where it keeps no other request waiting.
@@ -112,8 +128,9 @@ mod tests {
         let config = Config::from_sources(Figment::new()).unwrap();
         let url = DatabaseUrl::parse("postgres:///unused").unwrap();
         let pool = Pool::new(&url, 1, Duration::from_millis(1));
-        let watch = Watch::start(url).unwrap();
-        rocket(config, pool, watch).unwrap()
+        let cache = ModelCache::new(config.models_limit);
+        let watch = Watch::start(url, cache.clone()).unwrap();
+        rocket(config, pool, watch, cache).unwrap()
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Models: their document, their list, and how to be rid of them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::Connection;
 use diesel::pg::PgConnection;
@@ -15,6 +17,7 @@ use super::auth::Caller;
 use super::error::{self, ApiError};
 use super::export::Wanted;
 use super::ids;
+use super::library::Library;
 use super::page::{Page, wrong};
 use super::prefer::{self, Preferred};
 use super::query;
@@ -167,17 +170,17 @@ async fn get_model(
     uri: &Origin<'_>,
     caller: Caller,
     patience: Patience<'_>,
-    pool: &State<Pool>,
-) -> Result<Preferred<RawJson<String>>, ApiError> {
+    library: &State<Library>,
+) -> Result<Preferred<RawJson<Arc<str>>>, ApiError> {
     let id = parse_id(id)?;
     // A format that is given twice ends here, where it would mean nothing.
     let _parameters = query::parameters(uri)?;
     let prefer = patience.prefer();
     let document = match patience.document_of_ended(caller, id).await? {
-        Some(document) => RawJson(document),
-        None => document(pool, caller, id).await?,
+        Some(document) => document,
+        None => library.document(caller, id).await?,
     };
-    Ok(prefer.applied_to(document))
+    Ok(prefer.applied_to(RawJson(document)))
 }
 
 /// Withdraw a model that has not ended
@@ -198,12 +201,13 @@ async fn cancel_model(
     id: &str,
     caller: Caller,
     pool: &State<Pool>,
-) -> Result<(http::Status, RawJson<String>), ApiError> {
+    library: &State<Library>,
+) -> Result<(http::Status, RawJson<Arc<str>>), ApiError> {
     let id = parse_id(id)?;
     let owner = caller.owner();
     let cancelled = pool.run(move |conn| Ok(queue::cancel(conn, owner, id)?)).await?;
     if cancelled {
-        return Ok((http::Status::Accepted, document(pool, caller, id).await?));
+        return Ok((http::Status::Accepted, RawJson(library.document(caller, id).await?)));
     }
     let found = pool.run(move |conn| Ok(models::find(conn, owner, id)?)).await;
     let found = found.map_err(|error| unless_absent(error, id))?;
@@ -219,11 +223,17 @@ async fn cancel_model(
     responses((status = 204, description = "They are gone."), error::NotFound, error::Usual)
 )]
 #[delete("/model/<id>")]
-async fn delete_model(id: &str, caller: Caller, pool: &State<Pool>) -> Result<http::Status, ApiError> {
+async fn delete_model(
+    id: &str,
+    caller: Caller,
+    pool: &State<Pool>,
+    library: &State<Library>,
+) -> Result<http::Status, ApiError> {
     let id = parse_id(id)?;
     let owner = caller.owner();
     let delete = move |conn: &mut PgConnection| Ok(conn.transaction(|conn| models::delete(conn, owner, id))?);
     pool.run(delete).await.map_err(|error| unless_absent(error, id))?;
+    library.forget_model(id).await;
     Ok(http::Status::NoContent)
 }
 
@@ -326,23 +336,19 @@ fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
     Ok((page, filter))
 }
 
-/// The document of the caller's model `id`.
-pub(super) async fn document(pool: &Pool, caller: Caller, id: i32) -> Result<RawJson<String>, ApiError> {
-    print_document(pool, caller, id).await.map(RawJson)
-}
-
-/// The same as text.
-pub(super) async fn print_document(pool: &Pool, caller: Caller, id: i32) -> Result<String, ApiError> {
-    let query = move |conn: &mut PgConnection| {
-        let model = models::find(conn, caller.owner(), id)?;
-        let is_queued = model.status == Status::Queued;
-        let position = is_queued.then(|| queue::position(conn, id)).transpose()?;
-        Ok(ModelDocument::new(model, position))
-    };
-    let document = pool.run(query).await.map_err(|error| unless_absent(error, id))?;
-    // A document with many folds or columns takes its time to print: not on a thread that others wait for.
-    let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
-    super::on_blocking_thread(print).await
+/// The document of `owner`'s model `id`, and its status.
+///
+/// # Errors
+/// Those of the database; [`diesel::result::Error::NotFound`] when there is none.
+pub(super) fn read_document(
+    conn: &mut PgConnection,
+    owner: Option<i32>,
+    id: i32,
+) -> Result<(Status, ModelDocument), db::Error> {
+    let model = models::find(conn, owner, id)?;
+    let status = model.status;
+    let position = (status == Status::Queued).then(|| queue::position(conn, id)).transpose()?;
+    Ok((status, ModelDocument::new(model, position)))
 }
 
 /// The number of a model from a path.

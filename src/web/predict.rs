@@ -8,17 +8,17 @@ use rocket::{Route, State, post, routes};
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
-use super::auth::{Caller, Uploader};
+use super::auth::Uploader;
 use super::body::{self, Body, Cores, Csv, RequestBody};
 use super::connections::Lifeline;
 use super::error::{self, ApiError};
 use super::ids;
+use super::library::Library;
 use super::metrics::{Metrics, Purpose};
-use super::models::{parse_id, unless_absent};
+use super::models::parse_id;
 use super::query;
 use crate::config::Config;
-use crate::db::Pool;
-use crate::db::models::{self, Predictor, Status};
+use crate::db::models::{Predictor, Status};
 use crate::training::FittedModel;
 use rows::Predicted;
 
@@ -79,7 +79,7 @@ async fn predict<'r>(
     accept: Option<&Accept>,
     lifeline: Lifeline,
     config: &State<Config>,
-    pool: &State<Pool>,
+    library: &State<Library>,
     metrics: &State<Metrics>,
     cores: &State<Cores>,
 ) -> Result<Predicted<'r>, ApiError> {
@@ -90,9 +90,9 @@ async fn predict<'r>(
     let csv_limit = if as_csv { config.stream_limit } else { config.predict_limit };
     let csv = match body.read(config.predict_limit, csv_limit, config).await? {
         Body::Csv(csv) => csv,
-        Body::Json(text) => Csv::of_text(super::on_blocking_thread(move || csv_of(&text, id)).await?),
+        Body::Json(text) => Csv::of_text(super::compute(text.len(), move || csv_of(&text, id)).await?),
     };
-    let model = match find_trained(pool, caller, id).await {
+    let model = match library.predictor(caller, id).await {
         Ok(model) => model,
         Err(error) => return Err(csv.refuse(error).await),
     };
@@ -102,18 +102,10 @@ async fn predict<'r>(
     let (result, n_bytes) = rows::all(csv, model, cores).await?;
     metrics.received(Purpose::Prediction, n_bytes, result.len());
     // Millions of numbers take their time to print: not on a thread that others wait for.
+    let n_bytes = size_of_val(result.as_slice());
     let print = move || serde_json::to_string(&Predictions { result });
     let print = move || print().map_err(|error| ApiError::internal(error.into()));
-    Ok(Predicted::Whole(ContentType::JSON, super::on_blocking_thread(print).await?.into_bytes()))
-}
-
-/// The coefficients of the caller's model `id`.
-///
-/// # Errors
-/// 404 when there is no such model, 409 when it is not trained.
-pub(super) async fn find_trained(pool: &Pool, caller: Caller, id: i32) -> Result<FittedModel, ApiError> {
-    let found = pool.run(move |conn| Ok(models::find_predictor(conn, caller.owner(), id)?)).await;
-    trained(found.map_err(|error| unless_absent(error, id))?, id)
+    Ok(Predicted::Whole(ContentType::JSON, super::compute(n_bytes, print).await?.into_bytes()))
 }
 
 /// The coefficients, or 409 with the reason why there are none.

@@ -3,6 +3,8 @@
 mod queue;
 mod request;
 
+use std::sync::Arc;
+
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::response::content::RawJson;
@@ -44,7 +46,7 @@ struct Accepted {
     /// An earlier request has made the model.
     is_replay: bool,
     /// The document, if the client has waited for the end.
-    document: Option<String>,
+    document: Option<Arc<str>>,
 }
 
 /// The reply while the model has not ended.

@@ -3,7 +3,7 @@
 //! Who waits holds neither a thread nor a database connection, only its own.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
@@ -19,7 +19,8 @@ use super::auth::Caller;
 use super::body::Room;
 use super::error::{self, ApiError};
 use super::ids;
-use super::models::{parse_id, print_document, unless_absent};
+use super::library::Library;
+use super::models::{parse_id, unless_absent};
 use super::prefer::Prefer;
 use super::query;
 use crate::db::Pool;
@@ -45,6 +46,7 @@ pub(super) struct Calls;
 pub(super) struct Patience<'r> {
     watch: &'r Watch,
     pool: &'r Pool,
+    library: &'r Library,
     prefer: Prefer,
     /// What the request's body takes; nobody needs it while the reply is held back.
     room: Room<'r>,
@@ -78,11 +80,11 @@ impl<'r> FromRequest<'r> for Patience<'r> {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let rocket = request.rocket();
         let prefer = Prefer::of(request);
-        match (rocket.state::<Watch>(), rocket.state::<Pool>()) {
-            (Some(watch), Some(pool)) => {
+        match (rocket.state::<Watch>(), rocket.state::<Pool>(), rocket.state::<Library>()) {
+            (Some(watch), Some(pool), Some(library)) => {
                 let (room, shutdown) = (Room::of(request), rocket.shutdown());
                 let held_back = HeldBack::of(request);
-                Outcome::Success(Self { watch, pool, prefer, room, shutdown, held_back })
+                Outcome::Success(Self { watch, pool, library, prefer, room, shutdown, held_back })
             }
             _ => Outcome::Error((Status::InternalServerError, ())),
         }
@@ -100,10 +102,13 @@ impl Patience<'_> {
     ///
     /// # Errors
     /// 404 when there is no such model, or it is deleted meanwhile.
-    pub(super) async fn document_of_ended(self, caller: Caller, id: i32) -> Result<Option<String>, ApiError> {
+    pub(super) async fn document_of_ended(self, caller: Caller, id: i32) -> Result<Option<Arc<str>>, ApiError> {
         let Some(wait) = self.prefer.wait() else {
             return Ok(None);
         };
+        if let Some(document) = self.library.kept_document(caller, id) {
+            return Ok(Some(document));
+        }
         self.room.give_back();
         let Subscription { mut sight, document } = self.watch.subscribe(id);
         let state = find_state(self.pool, caller, id).await?;
@@ -122,8 +127,8 @@ impl Patience<'_> {
             }
         }
         // However many have waited for it, it is read and printed once.
-        let document = document.get_or_try_init(|| print_document(self.pool, caller, id)).await?;
-        Ok(Some(document.clone()))
+        let document = document.get_or_try_init(|| self.library.document(caller, id)).await?;
+        Ok(Some(Arc::clone(document)))
     }
 }
 

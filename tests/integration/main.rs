@@ -32,6 +32,7 @@ mod load;
 mod manage;
 mod metrics;
 mod model;
+mod model_cache;
 mod openapi;
 mod operating;
 mod postman;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Service, example, with};
+use crate::support::{Database, Service, example, wait_until, with};
 
 #[test]
 fn a_model_that_does_not_exist_is_not_found() {
@@ -89,9 +89,11 @@ fn values_in_the_database_survive_to_the_last_bit() {
             "UPDATE models SET model = jsonb_set(jsonb_set(model, '{{coef,b}}', '{number}'), '{{intercept}}', '{negative}'),
              cv_results = jsonb_set(cv_results, '{{1,fold_mse,2}}', '{number}') WHERE id = {id}"
         ));
-        let model = service.model(id.as_i64().unwrap());
         let bits = |value: &Value| value.as_f64().unwrap().to_bits();
-        assert_eq!(bits(&model["model"]["coef"]["b"]), value.to_bits(), "{number}");
+        let model = || service.model(id.as_i64().unwrap());
+        // The service has to hear first that what it keeps of the model has changed.
+        wait_until(&number, || bits(&model()["model"]["coef"]["b"]) == value.to_bits());
+        let model = model();
         assert_eq!(bits(&model["model"]["intercept"]), (-value).to_bits(), "{number}");
         assert_eq!(bits(&model["cv_results"][1]["fold_mse"][2]), value.to_bits(), "{number}");
     }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::super::error::ApiError;
+use super::super::{SMALL, compute};
 use super::{BodyStream, Held};
 use crate::db;
 use crate::db::idempotency::Digest;
@@ -163,8 +164,9 @@ impl<'r> Csv<'r> {
     /// The header, and what comes with it.
     async fn read_header(&mut self) -> Result<(Header, Piece), ApiError> {
         while let Some(mut piece) = self.next().await? {
+            let n_bytes = piece.n_bytes();
             let take = move || Ok((Header::take(&mut piece).map_err(refused)?, piece));
-            if let (Some(header), piece) = super::super::on_blocking_thread(take).await? {
+            if let (Some(header), piece) = compute(n_bytes, take).await? {
                 return Ok((header, piece));
             }
         }
@@ -179,7 +181,7 @@ pub(in crate::web) struct Reading<'r, W, T, F> {
     reader: Arc<W>,
     work: F,
     /// In the order of the pieces.
-    under_way: VecDeque<JoinHandle<Result<T, ApiError>>>,
+    under_way: VecDeque<Work<T>>,
     /// So many pieces are held at once.
     most: usize,
 }
@@ -202,14 +204,14 @@ where
                 // What is wrong in front of it comes first.
                 Err(error) => {
                     while let Some(work) = self.under_way.pop_front() {
-                        done(work).await?;
+                        work.done().await?;
                     }
                     return Err(error);
                 }
             }
         }
         match self.under_way.pop_front() {
-            Some(work) => done(work).await.map(Some),
+            Some(work) => work.done().await.map(Some),
             None => Ok(None),
         }
     }
@@ -236,12 +238,27 @@ where
 
     fn start(&mut self, piece: Piece) {
         let (reader, work) = (Arc::clone(&self.reader), self.work);
-        self.under_way.push_back(tokio::spawn(self.cores.clone().run(move || work(&reader, piece))));
+        self.under_way.push_back(if piece.n_bytes() <= SMALL {
+            Work::Done(work(&reader, piece))
+        } else {
+            Work::UnderWay(tokio::spawn(self.cores.clone().run(move || work(&reader, piece))))
+        });
     }
 }
 
-async fn done<T>(work: JoinHandle<Result<T, ApiError>>) -> Result<T, ApiError> {
-    work.await.map_err(|panic| ApiError::from(db::Error::Panicked(panic)))?
+/// The work on a piece; that on a small one is done on the spot.
+enum Work<T> {
+    Done(Result<T, ApiError>),
+    UnderWay(JoinHandle<Result<T, ApiError>>),
+}
+
+impl<T> Work<T> {
+    async fn done(self) -> Result<T, ApiError> {
+        match self {
+            Self::Done(result) => result,
+            Self::UnderWay(work) => work.await.map_err(|panic| ApiError::from(db::Error::Panicked(panic)))?,
+        }
+    }
 }
 
 /// What is wrong with a CSV, as a reply.

@@ -1,5 +1,6 @@
 //! Predictions for the rows of a CSV, piece by piece on all cores.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::futures::Stream;
@@ -42,9 +43,9 @@ impl<'r> Responder<'r, 'r> for Predicted<'r> {
 }
 
 /// A model, and what it needs of a CSV.
-type Predictor = (Reader, FittedModel);
+type Predictor = (Reader, Arc<FittedModel>);
 
-fn predictor(header: &Header, model: FittedModel) -> Result<Predictor, ApiError> {
+fn predictor(header: &Header, model: Arc<FittedModel>) -> Result<Predictor, ApiError> {
     Ok((Reader::of(header, &model.features).map_err(|error| refused(error.into()))?, model))
 }
 
@@ -57,7 +58,7 @@ fn predict((reader, model): &Predictor, piece: &Piece) -> Result<Vec<f64>, ApiEr
 ///
 /// # Errors
 /// Those of the body; 422 for the first thing that is wrong.
-pub(super) async fn all(csv: Csv<'_>, model: FittedModel, cores: &Cores) -> Result<(Vec<f64>, u64), ApiError> {
+pub(super) async fn all(csv: Csv<'_>, model: Arc<FittedModel>, cores: &Cores) -> Result<(Vec<f64>, u64), ApiError> {
     let choose = |header: &Header| predictor(header, model);
     let mut reading = csv.read(cores, choose, |predictor: &Predictor, piece| predict(predictor, &piece)).await?;
     let mut all = Vec::new();
@@ -77,7 +78,7 @@ pub(super) async fn all(csv: Csv<'_>, model: FittedModel, cores: &Cores) -> Resu
 /// Those of the body; 422 for the first thing that is wrong before the reply begins. What is wrong later breaks it off.
 pub(super) async fn as_csv<'r>(
     csv: Csv<'r>,
-    model: FittedModel,
+    model: Arc<FittedModel>,
     cores: &Cores,
     metrics: Metrics,
     lifeline: Lifeline,
