@@ -207,7 +207,10 @@ impl Worker {
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
         let (n_threads, stop) = (self.n_threads, heartbeat.stop());
         let capacity = Capacity { memory: self.limits.memory.map(|memory| memory.as_u64()), n_threads };
-        let room = capacity.room_for_rows(&job.params, &found.columns, rows);
+        let room = match capacity.room_for_rows(&job.params, &found.columns, rows) {
+            Ok(room) => room,
+            Err(error) => return Ok(Err(Unfinished::Failed(error.to_string()))),
+        };
         let control = Control { n_threads, stop, progress: &|done| heartbeat.report(done) };
         let read = |chunk: usize| {
             let cells = self.insist_unless(stop, |conn| datasets::chunk(conn, job.dataset_id, chunk as i32));

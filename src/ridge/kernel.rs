@@ -167,7 +167,7 @@ pub(super) fn kernel<T: KernelReal>(
     let (n, d) = (source.rows.n_rows(), source.columns.n_features());
     let width = ((1 << 17) / n).clamp(16, 512).min(d);
     let n_tiles = d.div_ceil(width);
-    let n_groups = (d / (2 * n)).clamp(1, 8).min(n_tiles);
+    let n_groups = n_groups(n, d).min(n_tiles);
     let mut parts = source.run.map(n_groups, source.is_small(), |group| {
         let mut k = vec![T::from(0.0); n * n];
         let mut tile = Tile::default();
@@ -196,6 +196,11 @@ pub(super) fn kernel<T: KernelReal>(
     }
     mirror(n, &mut k);
     Ok(k)
+}
+
+/// Groups of columns whose products are made in parallel: together they are no larger than half of the features.
+pub(super) fn n_groups(n: usize, d: usize) -> usize {
+    (d / (2 * n)).clamp(1, 8)
 }
 
 /// Copies the upper triangle to the lower one, by squares that stay in the cache.

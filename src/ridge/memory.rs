@@ -1,6 +1,6 @@
 //! The memory that a run takes at least, told by its shape alone: so that what cannot end well is refused before it begins.
 
-use super::{folds::Partition, gather, hat, normal::Objective, params::Folds, params::ValidParams, training};
+use super::{folds::Partition, gather, hat, kernel, normal::Objective, params::Folds, params::ValidParams, training};
 
 /// Bytes that a run needs at once, whatever its rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +66,11 @@ impl Shape {
         Self { n_rows, n_columns, n_features, n_folds, n_threads, is_listed: Partition::is_listed(n_rows, is_fold) }
     }
 
-    /// More features than rows: all happens among the rows.
+    /// More features than rows: all happens among the rows, of which each group of columns has its own products.
     fn wide(self) -> Needs {
         let n = self.n_rows as u128;
-        Needs { working: bytes(n * n * (1 + 2 * self.n_threads as u128)), rows: bytes(n * self.n_columns as u128) }
+        let n_matrices = (1 + 2 * self.n_threads).max(kernel::n_groups(self.n_rows, self.n_features));
+        Needs { working: bytes(n * n * n_matrices as u128), rows: bytes(n * self.n_columns as u128) }
     }
 
     /// Very many folds: the rows again, in the order of their folds.

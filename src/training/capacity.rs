@@ -31,16 +31,23 @@ impl Capacity {
     }
 
     /// Bytes of rows that a worker may keep in memory beside what training them needs.
-    #[must_use]
-    pub fn room_for_rows(self, params: &Params, columns: &[String], n_rows: usize) -> u64 {
-        let Some(most) = self.memory else { return u64::MAX };
+    ///
+    /// # Errors
+    /// When it would have to keep all rows, and there is no room: it would read them again thousands of times.
+    pub fn room_for_rows(self, params: &Params, columns: &[String], n_rows: usize) -> Result<u64, CheckError> {
+        let Some(most) = self.memory else { return Ok(u64::MAX) };
         let n_threads = ridge::n_threads(self.n_threads);
         // A column's folds are not counted here: no more of them than this.
         let n_folds = params.n_folds.unwrap_or(n_rows);
         let engine = engine_params(params, columns).ok().and_then(|engine| engine.check(n_rows, columns.len()).ok());
-        let working = engine.map_or(0, |engine| engine.needs(n_folds, n_threads).working);
+        // What is wrong with the parameters is told by the training.
+        let needs = engine.map_or(Needs { working: 0, rows: 0 }, |engine| engine.needs(n_folds, n_threads));
+        let left = most.saturating_sub(BASE_MEMORY).saturating_sub(needs.working);
+        if needs.rows > 0 {
+            return self.check(needs, columns.len(), n_folds).map(|()| left);
+        }
         // Half of what is left: chunks are held a few times while they are read, and the allocator keeps some of what is freed.
-        (most.saturating_sub(BASE_MEMORY).saturating_sub(working)) / 2
+        Ok(left / 2)
     }
 }
 
@@ -55,4 +62,34 @@ pub fn check_growth(params: &Params, columns: &[String], n_rows: usize, capacity
     let Ok(engine) = engine.check(n_rows.max(n_folds), columns.len()) else { return Ok(()) };
     let needs = engine.needs_with_more_rows(n_folds, ridge::n_threads(capacity.n_threads));
     capacity.check(needs, columns.len(), n_folds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Loss;
+    use super::*;
+
+    #[test]
+    fn rows_that_are_visited_again_and_again_are_kept_or_refused() {
+        let params = Params {
+            target: "x0".to_owned(),
+            n_folds: Some(5),
+            fit_intercept: true,
+            l2_coef: None,
+            seed: Some(1),
+            loss: Loss::Mean,
+            standardize: false,
+            weight_column: None,
+            fold_column: None,
+        };
+        let columns: Vec<String> = (0..50_000).map(|column| format!("x{column}")).collect();
+        let capacity = Capacity { memory: Some(128 << 20), n_threads: 2 };
+        let n_bytes = |n_rows: usize| (n_rows * columns.len() * 8) as u64;
+        assert!(capacity.room_for_rows(&params, &columns, 200).unwrap() >= n_bytes(200));
+        let error = capacity.room_for_rows(&params, &columns, 300).unwrap_err().to_string();
+        assert!(error.contains("these few rows of 50000 columns") && error.contains("(worker_memory)"), "{error}");
+        // Of many rows of few columns some are kept.
+        let room = capacity.room_for_rows(&params, &columns[..10], 10_000_000).unwrap();
+        assert!((1..n_bytes(10_000_000)).contains(&room), "{room}");
+    }
 }

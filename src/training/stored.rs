@@ -47,7 +47,7 @@ struct Kept {
     chunks: Vec<Option<Arc<Vec<f64>>>>,
     /// Cells for which there is room.
     room: usize,
-    /// Those that were read last, of which more blocks are about to be visited.
+    /// Others, the one that was asked for last at the back: more of its blocks are about to be visited.
     recent: VecDeque<(usize, Arc<Vec<f64>>)>,
     n_recent: usize,
 }
@@ -106,9 +106,16 @@ impl<'a> StoredRows<'a> {
 }
 
 impl Kept {
-    fn find(&self, chunk: usize) -> Option<Arc<Vec<f64>>> {
-        let recent = || self.recent.iter().find(|(recent, _)| *recent == chunk).map(|(_, cells)| cells);
-        self.chunks[chunk].as_ref().or_else(recent).map(Arc::clone)
+    fn find(&mut self, chunk: usize) -> Option<Arc<Vec<f64>>> {
+        if let Some(cells) = &self.chunks[chunk] {
+            return Some(Arc::clone(cells));
+        }
+        // Each thread is busy with one of them: the one that was not asked for the longest is done with.
+        let place = self.recent.iter().position(|(recent, _)| *recent == chunk)?;
+        let found = self.recent.remove(place)?;
+        let cells = Arc::clone(&found.1);
+        self.recent.push_back(found);
+        Some(cells)
     }
 
     fn keep(&mut self, chunk: usize, cells: &Arc<Vec<f64>>) {
@@ -181,5 +188,20 @@ mod tests {
             drop(rows);
             assert_eq!(n_read.into_inner(), expected);
         }
+
+        // Of two threads the slower one does not lose its chunk to the faster one.
+        let n_read = AtomicUsize::new(0);
+        let read = |chunk: usize| {
+            n_read.fetch_add(1, Ordering::Relaxed);
+            Ok(chunks[chunk].to_vec())
+        };
+        let rows = StoredRows::new(n_columns, &sizes, read).keeping(2, 0);
+        let last = rows.n_blocks() - 1;
+        for block in 0..last {
+            rows.visit_block(last, &mut |_, _| ()).unwrap();
+            rows.visit_block(block, &mut |_, _| ()).unwrap();
+        }
+        drop(rows);
+        assert_eq!(n_read.into_inner(), sizes.len());
     }
 }
