@@ -213,6 +213,10 @@ impl Worker {
         };
         let control = Control { n_threads, stop, progress: &|done| heartbeat.report(done) };
         let read = |chunk: usize| {
+            // Passes that take no notice of the flag themselves end here.
+            if stop.load(Ordering::Relaxed) {
+                return Err("the training is to stop".into());
+            }
             let cells = self.insist_unless(stop, |conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
             // The kind of the error tells what becomes of the job.
             cells.map_err(|error| error.downcast::<db::Error>().map_or_else(RowsError::from, RowsError::from))

@@ -7,7 +7,7 @@ use super::{
     rows::{Rows, for_each_row},
 };
 use rand::Rng;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// To which fold each row belongs: 4 bytes a row, nothing for leave-one-out, and a few megabytes however many rows there are
 /// where these are drawn at random.
@@ -55,22 +55,28 @@ impl Partition {
         Self { fold_of_row: Some(fold_of_row), drawn: None, n_rows, n_folds }
     }
 
+    /// One pass: the folds are numbered as they appear, and then in the order of their values.
     fn from_column(rows: &dyn Rows, column: usize) -> Result<Self, RidgeError> {
-        let mut distinct = HashSet::new();
+        let (mut numbers, mut values) = (HashMap::new(), Vec::new());
+        let mut fold_of_row: Vec<u32> = Vec::with_capacity(rows.n_rows());
         for block in 0..rows.n_blocks() {
-            // Adding zero makes -0.0 and 0.0 the same fold.
-            for_each_row(rows, block, |_, row| _ = distinct.insert((row[column] + 0.0).to_bits()))?;
+            for_each_row(rows, block, |_, row| {
+                // Adding zero makes -0.0 and 0.0 the same fold.
+                let value = row[column] + 0.0;
+                fold_of_row.push(*numbers.entry(value.to_bits()).or_insert_with(|| {
+                    values.push(value);
+                    values.len() as u32 - 1
+                }));
+            })?;
         }
-        let mut values: Vec<f64> = distinct.into_iter().map(f64::from_bits).collect();
-        values.sort_unstable_by(f64::total_cmp);
         if values.len() < 2 {
             return Err(RidgeError::TooFewFoldValues { n_folds: values.len() });
         }
-        let fold = |v: f64| values.partition_point(|u| u.total_cmp(&v).is_lt()) as u32;
-        let mut fold_of_row = Vec::with_capacity(rows.n_rows());
-        for block in 0..rows.n_blocks() {
-            for_each_row(rows, block, |_, row| fold_of_row.push(fold(row[column] + 0.0)))?;
-        }
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_unstable_by(|a, b| values[*a].total_cmp(&values[*b]));
+        let mut places = vec![0; values.len()];
+        (0..).zip(order).for_each(|(place, number)| places[number] = place);
+        fold_of_row.iter_mut().for_each(|fold| *fold = places[*fold as usize]);
         Ok(Self { fold_of_row: Some(fold_of_row), drawn: None, n_rows: rows.n_rows(), n_folds: values.len() })
     }
 
