@@ -209,7 +209,7 @@ async fn cancel_model(
     if cancelled {
         return Ok((http::Status::Accepted, RawJson(library.document(caller, id).await?)));
     }
-    let found = pool.run(move |conn| Ok(models::find(conn, owner, id)?)).await;
+    let found = pool.run(move |conn| Ok(models::find_state(conn, owner, id)?)).await;
     let found = found.map_err(|error| unless_absent(error, id))?;
     Err(ApiError::has_ended(format!("model {id} cannot be cancelled: its status is {}", found.status.as_str())))
 }

@@ -75,7 +75,14 @@ fn wrong_requests_are_refused_with_their_place() {
         (input(json!({"name": null})), "inputs[0]: missing field `name`"),
         (input(json!({"shape": [2, 2]})), "inputs[0].data: has 2 numbers, but the shape holds 4"),
         (input(json!({"shape": [-1, 2]})), "inputs[0].shape[0]: "),
-        (input(json!({"shape": [2, 1]})), "of shape [rows, 2]"),
+        (
+            input(json!({"shape": [2, 1]})),
+            "inputs[0]: \"input\" is not a column of the model; the model takes one input \"input\" of",
+        ),
+        (
+            input(json!({"shape": [1, 3], "data": [1, 2, 3]})),
+            "inputs[0].shape: is [1, 3], but the model takes one input",
+        ),
         (input(json!({"shape": [4_294_967_296_u64, 4_294_967_296_u64, 2]})), "inputs[0].shape: is too large"),
         (input(json!({"data": [[1], [2]]})), "inputs[0].data: must be a flat list, or lists nested as the shape says"),
         (input(json!({"data": [[1, 2], []]})), "inputs[0].data: must be a flat list"),

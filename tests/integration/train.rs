@@ -77,6 +77,7 @@ fn bad_requests_are_refused_with_the_field_and_nothing_is_stored() {
         (json!({"seed": -1}), "seed: invalid value: integer `-1`"),
         (json!({"name": "x".repeat(2_000)}), "name: at most 1000 characters"),
         (json!({"l2_coeff": [1.0]}), "unknown field `l2_coeff`"),
+        (json!({"l2_coeff": [1.0]}), "`fit_intercept`, `l2_coef`, `seed`"),
         (json!({"data": 5}), "data: invalid type: integer `5`"),
         (json!({"data": ""}), "data: the CSV is empty"),
         (json!({"data": "a\n1\n2\n3\n4\n"}), "no feature"),

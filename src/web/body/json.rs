@@ -43,9 +43,9 @@ const TYPE_NAMES: [(&str, &str); 6] = [
 /// A sentence from what serde says about the field at `path`, which is `.` for the whole.
 pub(in crate::web) fn json_error(path: &str, error: &serde_json::Error) -> ApiError {
     // serde quotes what it found, which may be all of a client's data: both ends say what matters.
-    let short = shorten(&error.to_string());
+    let short = shorten(&error.to_string(), 150);
     let message = TYPE_NAMES.iter().fold(short, |said, (theirs, ours)| said.replace(theirs, ours));
-    let path = shorten(path);
+    let path = shorten(path, 60);
     if error.is_data() || message.starts_with("number out of range") {
         let at = message.rfind(" at line ").unwrap_or(message.len());
         let message = &message[..at];
@@ -55,13 +55,12 @@ pub(in crate::web) fn json_error(path: &str, error: &serde_json::Error) -> ApiEr
     }
 }
 
-/// A long text without its middle.
-fn shorten(text: &str) -> String {
-    const END: usize = 100;
-    if text.len() <= 2 * END {
+/// A text of which no more than `end` bytes are left at either end: a long one goes without its middle.
+fn shorten(text: &str, end: usize) -> String {
+    if text.len() <= 2 * end {
         return text.to_owned();
     }
-    let (head, tail) = (text.floor_char_boundary(END), text.ceil_char_boundary(text.len() - END));
+    let (head, tail) = (text.floor_char_boundary(end), text.ceil_char_boundary(text.len() - end));
     format!("{} .. {}", &text[..head], &text[tail..])
 }
 

@@ -138,12 +138,14 @@ impl InferRequest {
         let mut is_given = vec![false; features.len()];
         for (index, input) in self.inputs.iter().enumerate() {
             let Some(feature) = features.iter().position(|feature| *feature == input.name) else {
-                return Err(ApiError::invalid(format!(
-                    "inputs[{index}]: {} is not a column of the model; expected one input {INPUT} of shape [rows, {}], or one \
-                     of shape [rows] for each column by its name",
-                    shown(&input.name),
-                    features.len()
-                )));
+                let (n, name, shape) = (features.len(), shown(&input.name), &input.shape);
+                let takes = format!(
+                    "the model takes one input {INPUT:?} of shape [rows, {n}], or one of shape [rows] for each column by its name"
+                );
+                return Err(ApiError::invalid(match shape[..] {
+                    [_, columns] if columns > 1 => format!("inputs[{index}].shape: is {shape:?}, but {takes}"),
+                    _ => format!("inputs[{index}]: {name} is not a column of the model; {takes}"),
+                }));
             };
             if std::mem::replace(&mut is_given[feature], true) {
                 return Err(ApiError::invalid(format!("inputs[{index}]: {} is given twice", shown(&input.name))));
