@@ -1,0 +1,185 @@
+"""Ridgeline against its peer (peer.py) from end to end, one after the other on the same PostgreSQL, and how its time and memory grow.
+
+Called by script/bench, which see.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import psycopg2
+
+import growth
+from client import Client, OwnClient, csv_of
+from processes import Process
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+LISTENING = "listening on http://"
+# Rows, features, folds, penalties, and how many times the peer's speed is aimed at.
+LARGE = {
+    "medium": (20_000, 100, 10, np.logspace(-4, 2, 20), 25),
+    "tall": (500_000, 20, 5, np.logspace(-4, 2, 10), 15),
+    "square": (10_000, 1_000, 5, np.logspace(-4, 2, 10), 15),
+    "wide": (500, 10_000, 5, np.logspace(-2, 3, 10), 25),
+}
+SMALL = (442, 10)
+SMALL_JOB = (5, np.logspace(-3, 3, 10).tolist())
+
+
+def seconds(task):
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def small(address, way):
+    client, data = way(address), csv_of(*SMALL)
+    client.train(data, *SMALL_JOB)
+    return statistics.median(seconds(lambda: client.train(data, *SMALL_JOB)) for _ in range(15))
+
+
+def jobs_per_second(address, n_jobs=200, n_clients=8):
+    """Submits from so many clients at once; until the last is trained."""
+    data = csv_of(*SMALL)
+
+    def submit(_):
+        client = Client(address)
+        return [client.submit(data, *SMALL_JOB) for _ in range(n_jobs // n_clients)]
+
+    def run():
+        with concurrent.futures.ThreadPoolExecutor(n_clients) as pool:
+            models = sum(pool.map(submit, range(n_clients)), [])
+        client = Client(address)
+        for model in models:
+            client.ended(model)
+
+    return n_jobs / seconds(run)
+
+
+def large(address, way, name):
+    n_rows, n_features, n_folds, penalties, _ = LARGE[name]
+    client, data = way(address), csv_of(n_rows, n_features)
+    runs = 3 if way is OwnClient else 1
+    return statistics.median(seconds(lambda: client.train(data, n_folds, penalties.tolist())) for _ in range(runs))
+
+
+def predictions(address, folder):
+    """Milliseconds of a request for one row, such requests a second of eight connections, and rows a second of 100,000."""
+    client = Client(address)
+    model = client.submit(csv_of(2_000, 20), 5, [0.01, 0.1, 1.0])
+    client.ended(model)
+    row, rows = csv_of(1, 20, seed=5), csv_of(100_000, 20, seed=6)
+    one = statistics.median(seconds(lambda: client.predict(model, row)) for _ in range(300))
+    script = folder / "one.lua"
+    body = row.replace("\n", "\\\\n")
+    script.write_text(
+        f"wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = '{{\"data\": \"{body}\"}}'\n"
+        "done = function(summary) if summary.errors.status > 0 then os.exit(1) end end\n"
+    )
+    url = f"http://{address}/model/{model}/predict"
+    wrk = ["wrk", "--threads", "1", "--connections", "8", "--duration", "5s", "--script", script, url]
+    text = subprocess.run(wrk, check=True, stdout=subprocess.PIPE, text=True).stdout
+    many = float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1])
+    return one * 1000, many, 100_000 / statistics.median(seconds(lambda: client.predict(model, rows)) for _ in range(5))
+
+
+def measure(address, way, folder):
+    """All figures of a service: (name, value, unit, whether more is better)."""
+    yield "small: POST to trained", small(address, way) * 1000, "ms", False
+    yield "200 small jobs of 8 clients", jobs_per_second(address), "jobs/s", True
+    for name in LARGE:
+        yield f"{name}: POST to trained", large(address, way, name), "s", False
+    one, many, rows = predictions(address, folder)
+    yield "one row: median", one, "ms", False
+    yield "one row, 8 connections", many, "requests/s", True
+    yield "100,000 rows in a request", rows, "rows/s", True
+
+
+def limits(folder, database, csv_program):
+    """What this machine can do at most, whatever the service."""
+    connection = psycopg2.connect(database)
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE commits (n int)")
+
+    def commit():
+        cursor.execute("INSERT INTO commits VALUES (1)")
+        connection.commit()
+
+    yield "a durable commit", statistics.median(seconds(commit) for _ in range(300)) * 1000, "ms"
+    connection.close()
+    n_rows, n_features, *_ = LARGE["tall"]
+    text = csv_of(n_rows, n_features)
+    megabytes = len(text) / 1e6
+    file = folder / "tall.csv"
+    file.write_text(text)
+    parsing, _ = program_output(csv_program, file)
+    yield "tall: its CSV", megabytes, "MB"
+    yield "tall: its CSV parsed on all cores", megabytes / parsing, "MB/s"
+    stored = os.urandom(n_rows * (n_features + 1) * 8)
+
+    def write():
+        with open(folder / "stored", "wb") as out:
+            out.write(stored)
+            os.fdatasync(out.fileno())
+
+    yield "tall: its numbers written durably", megabytes / statistics.median(seconds(write) for _ in range(3)), "MB/s of CSV"
+    file.write_text(csv_of(100_000, 20))
+    parsing, printing = program_output(csv_program, file)
+    yield "100,000 rows parsed, and their predictions printed, on all cores", 100_000 / (parsing + printing), "rows/s"
+
+
+def program_output(*command):
+    text = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout
+    return map(float, text.split())
+
+
+def main(binary, csv_program):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ridgeline-bench-", dir="/var/tmp"))
+    processes = []
+
+    def start(*arguments):
+        processes.append(Process(*arguments))
+        return processes[-1]
+
+    try:
+        os.chmod(folder, 0o755)
+        environment = {"ROCKET_DATA_DIR": f"{folder}/data", "ROCKET_PORT": "0", "ROCKET_WORKERS": "0"}
+        api = start([binary, "serve"], environment, LISTENING)
+        worker = start([binary, "worker"], environment, "is ready")
+        socket = f"{folder}/data/socket"
+        database = f"host={socket} user=ridgeline dbname=postgres"
+        print("| limit of the machine | |\n|---|---|")
+        for name, value, unit in limits(folder, database, csv_program):
+            print(f"| {name} | {value:,.4g} {unit} |", flush=True)
+        own = list(measure(api.line, OwnClient, folder))
+        same_way = list(measure(api.line, Client, folder))
+        figures = growth.measure(api, worker)
+        # The peer has the same server to itself; an API without requests sleeps.
+        worker.stop()
+        url = {"DATABASE_URL": f"postgresql+psycopg2://ridgeline@/postgres?host={socket}"}
+        start([sys.executable, "peer.py"], url, "is ready", HERE)
+        gunicorn = [sys.executable, "-m", "gunicorn", "--workers", "2", "--timeout", "900", "--bind", "127.0.0.1:0", "peer:app"]
+        peer = start(gunicorn, url, "Listening at: http://", HERE)
+        theirs = list(measure(peer.line.split()[0], Client, folder))
+        print("\n| figure | Ridgeline | the peer's way | peer | ratio | the peer's way |\n|---|---|---|---|---|---|")
+        for (name, value, unit, more), (_, same, *_), (_, other, *_) in zip(own, same_way, theirs):
+            ratios = [ours / other if more else other / ours for ours in (value, same)]
+            print(f"| {name} | {value:,.4g} {unit} | {same:,.4g} | {other:,.4g} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
+        print()
+        growth.report(figures, ROOT / "docs/performance.svg")
+    finally:
+        for process in reversed(processes):
+            process.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main(*sys.argv[1:])
