@@ -86,7 +86,7 @@ impl Partition {
 
     /// Whether row i is fold i.
     pub(super) fn is_by_row(&self) -> bool {
-        self.fold_of_row.is_none()
+        self.fold_of_row.is_none() && self.drawn.is_none()
     }
 
     pub(super) fn fold_of(&self, row: usize) -> usize {

@@ -46,6 +46,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 mod training;
+mod transpose;
 mod validate;
 
 pub use error::RidgeError;

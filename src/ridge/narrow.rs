@@ -8,7 +8,7 @@ use super::{
     gather::Source,
     gram::{self, padded},
     moments::Moments,
-    simd::{Aligned, kernel},
+    simd::{Aligned, kernel, prefetch},
 };
 
 /// The cell of a row that is in none or has no weight.
@@ -224,6 +224,8 @@ impl<'s> NarrowCells<'s> {
 
 /// Rows that are gathered at once.
 const ROWS_GATHERED: usize = 128;
+/// How many rows ahead are fetched.
+const AHEAD: usize = 16;
 
 kernel! {
     /// Copies rows, `n_columns` values apart, less their cell's shift and times the root of their weight, until a cell is
@@ -242,6 +244,7 @@ kernel! {
     ) -> usize {
         let Shape { p, stride, capacity } = shape;
         for (i, cell) in cells.iter().enumerate() {
+            prefetch(values, (i + AHEAD) * n_columns, n_columns);
             if *cell == NOWHERE {
                 continue;
             }

@@ -8,6 +8,7 @@ use super::{
     gram,
     rows::for_each_row,
     simd::{Aligned, kernel},
+    transpose::{ROWS, transpose},
 };
 use std::ops::Range;
 
@@ -106,22 +107,22 @@ pub(super) fn of_narrow_rows(
     for block in blocks {
         let mut add = |values: &[f64]| {
             for values in values.chunks(ROWS * n_columns) {
-                tile.weights = [0.0; ROWS];
                 let rows = values.chunks_exact(n_columns);
-                rows.clone().zip(&mut tile.weights).for_each(|(row, weight)| *weight = source.columns.weight(row));
                 match first {
                     Some(first) => {
-                        rows.zip(&mut tile.y).for_each(|(row, y)| *y = row[source.columns.target]);
-                        transpose(values, n_columns, first, &mut tile.x);
+                        transpose(values, n_columns, first, tile.x.as_chunks_mut().0);
+                        rows.clone().zip(&mut tile.y).for_each(|(row, y)| *y = row[source.columns.target]);
                     }
                     None => {
-                        for (i, row) in rows.enumerate() {
+                        for (i, row) in rows.clone().enumerate() {
                             source.gather(row, &mut z);
                             tile.x.chunks_exact_mut(ROWS).zip(&z).for_each(|(x, z)| x[i] = *z);
                             tile.y[i] = z[d];
                         }
                     }
                 }
+                tile.weights = [0.0; ROWS];
+                rows.zip(&mut tile.weights).for_each(|(row, weight)| *weight = source.columns.weight(row));
                 add_tile(&tile, model, &mut sums);
             }
         };
@@ -139,8 +140,6 @@ pub(super) fn of_narrow_rows(
     })
 }
 
-/// Rows of a tile.
-const ROWS: usize = 32;
 /// Rows of a vector.
 const LANES: usize = 8;
 
@@ -157,17 +156,6 @@ pub(super) struct LaneSums {
     g: Vec<[[f64; LANES]; 2]>,
     sum: [[f64; LANES]; 2],
     squares: [f64; LANES],
-}
-
-kernel! {
-    /// The columns from `first` on of at most [`ROWS`] rows as rows.
-    fn transpose(values: &[f64], n_columns: usize, first: usize, x: &mut [f64]) {
-        for (i, row) in values.chunks_exact(n_columns).enumerate() {
-            for (x, value) in x.as_chunks_mut::<ROWS>().0.iter_mut().zip(&row[first..]) {
-                x[i] = *value;
-            }
-        }
-    }
 }
 
 kernel! {

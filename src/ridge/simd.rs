@@ -31,6 +31,22 @@ impl DerefMut for Aligned {
     }
 }
 
+/// Asks for `n` values from index `from` on, which may lie behind the end, to be in the cache when they are needed: rows that take
+/// longer to compute with than to load are otherwise waited for, one short row after another.
+#[inline(always)]
+pub(super) fn prefetch(values: &[f64], from: usize, n: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (from..from + n).step_by(8) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "a hint, which reads nothing, whatever the address")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(line).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, from, n);
+}
+
 /// Defines a kernel three times, for CPUs with AVX-512, for those with fused multiply-add and AVX2 and for others, and
 /// chooses when it is called. All give the same bits: the products' errors are exact either way and nothing else is fused.
 macro_rules! kernel {
