@@ -5,13 +5,14 @@ use super::{
     double_double::{Dd, exponent, scaled},
     error::RidgeError,
     gather::Source,
+    gram,
     moments::Moments,
     normal::{CholeskyFactor, Equilibrated, Objective, products},
     pivoted::PivotedFactor,
     primal::rank_tolerance,
     refine::{Solution, System, refine},
     residuals::residuals,
-    scores::ROUNDOFF,
+    scores::{ACCEPTED, ROUNDOFF},
 };
 use ndarray::Array2;
 use ndarray_linalg::SVD;
@@ -113,21 +114,26 @@ pub(super) fn in_doubles(
 }
 
 /// The relative error of a coefficient, as estimated, that is left unrefined: twelve digits are promised.
-const ACCEPTED_UNREFINED: f64 = 2e-13;
+const ACCEPTED_UNREFINED: f64 = 5e-13;
+
+/// By how many unit roundoffs the moments of rows of p values may be off, products relative to the roots of their diagonal
+/// entries. Random rounding errors leave less than one. Those of columns with a few values do not average out: narrow rows
+/// are summed 32 in a row (`gram`), by dsyrk 256.
+pub(super) fn moments_roundoffs(p: usize) -> f64 {
+    if p < gram::WIDEST { 8.0 } else { 48.0 }
+}
 
 /// An estimate of the largest error of an equilibrated coefficient w that comes from rounding errors of the moments:
-/// `δw = A⁻¹ (δb - δA w)` with `|δA_ij| <= ε (A_ii A_jj)^(1/2)`, `|δb_i| <= ε A_ii^(1/2) |y|`. Random rounding errors leave
-/// less than one unit roundoff as ε, those of columns with a few values up to twenty (blocks of 128 rows are summed in
-/// a row); eight are assumed, and [`ACCEPTED_UNREFINED`] leaves room for more.
+/// `δw = A⁻¹ (δb - δA w)` with `|δA_ij| <= ε (A_ii A_jj)^(1/2)`, `|δb_i| <= ε A_ii^(1/2) |y|`, ε as in [`moments_roundoffs`].
 fn coefficient_error(factor: &CholeskyFactor, a: &[f64], w: &[f64], y: f64) -> f64 {
     let d = w.len();
     let diagonal = (0..d).map(|j| a[j * d + j]).fold(0.0, f64::max);
     let length = w.iter().map(|w| w * w).sum::<f64>().sqrt();
-    8.0 * ROUNDOFF * factor.norms.inverse(d) * (diagonal * length + diagonal.sqrt() * y)
+    moments_roundoffs(d + 1) * ROUNDOFF * factor.norms.inverse(d) * (diagonal * length + diagonal.sqrt() * y)
 }
 
-/// The solution w with its squared errors from the moments, if they keep twelve digits: `vᵀ M v`, v = (w, -1), cancels
-/// down to the rounding errors of its terms.
+/// The solution w with its squared errors from the moments, if they keep eleven digits, as those of the folds do: `vᵀ M v`,
+/// v = (w, -1), cancels down to the rounding errors of its terms, `ε Σ_ij |v_i v_j| (M_ii M_jj)^(1/2)`.
 fn unrefined_in_doubles(
     objective: &Objective,
     total: &Moments<f64>,
@@ -137,13 +143,13 @@ fn unrefined_in_doubles(
     shift: &[i32],
 ) -> Option<Solution> {
     let (p, d) = (total.p(), w.len());
-    let (mut squares, mut size) = (0.0, 0.0);
+    let (mut squares, mut reach) = (0.0, 0.0);
     let v = |j: usize| if j < d { w[j] } else { -1.0 };
     for i in 0..p {
         let row = &products[i * p..(i + 1) * p];
         let right: f64 = (i + 1..p).map(|j| row[j] * v(j)).sum();
         squares += v(i) * (row[i] * v(i) + 2.0 * right);
-        size += v(i) * v(i) * row[i];
+        reach += v(i).abs() * row[i].sqrt();
     }
     let w: Vec<Dd> = w.iter().map(|w| Dd::from(*w)).collect();
     let b = if objective.fit_intercept {
@@ -158,7 +164,7 @@ fn unrefined_in_doubles(
     });
     let of_target = 8.0 * ROUNDOFF * (total.m[p * p - 1] / total.weight.hi).sqrt();
     let keeps_intercept = !objective.fit_intercept || terms.sum::<f64>() + of_target <= ACCEPTED_UNREFINED * b.hi.abs();
-    let keeps_squares = 8.0 * ROUNDOFF * size * d as f64 <= 1e-12 * squares;
+    let keeps_squares = moments_roundoffs(p) * ROUNDOFF * reach * reach <= ACCEPTED * squares;
     (keeps_intercept && keeps_squares).then_some(Solution { w, b, squares })
 }
 

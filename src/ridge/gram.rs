@@ -51,10 +51,12 @@ macro_rules! gram_kernel {
             const VECTORS: usize = $vectors;
             /// Doubles of a panel: 24 KiB.
             const PANEL: usize = 3 << 10;
+            /// Rows of a panel at most: the rounding errors of a long row of additions may all have one sign.
+            const MOST_ROWS: usize = 32;
 
             #[target_feature(enable = $features)]
             pub(super) fn add_gram(p: usize, stride: usize, a: &[f64], c: &mut [f64]) {
-                let panel = (PANEL / stride).max(16) * stride;
+                let panel = (PANEL / stride).clamp(16, MOST_ROWS) * stride;
                 for a in a.chunks(panel) {
                     for i in (0..p).step_by(ROWS) {
                         let mut j = i / LANES * LANES;

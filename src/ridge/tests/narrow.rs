@@ -4,6 +4,7 @@ use super::super::double_double::Dd;
 use super::super::fit;
 use super::super::moments::Moments;
 use super::super::residuals::{Model, of_narrow_rows, of_wide_rows};
+use super::super::scores::ROUNDOFF;
 use super::super::{Folds, Loss, Params};
 use super::switches::{data, with_source};
 use super::{exact, params, relative};
@@ -63,6 +64,28 @@ fn moments_of_narrow_rows_keep_their_digits_whatever_the_rows_are_like() {
                         assert_eq!(found.mean.len(), truth.mean.len());
                     }
                 }
+            });
+        }
+    }
+}
+
+#[test]
+fn moments_of_few_values_err_by_no_more_roundoffs_than_unrefined_coefficients_are_allowed_for() {
+    // Sums of equal terms: the rounding errors of a row of additions all have one sign.
+    for (n, d) in [(500_000, 2), (60_000, 20), (30_000, 7), (10_000, 60), (2_000, 200)] {
+        for seed in 0..3 {
+            let value = |i: usize, j: usize| {
+                let level = (i.wrapping_mul(2 * j + 3).wrapping_mul(0x9e37_79b9) >> 7) % (2 + j % 3);
+                (level as f64 + 0.1 * (seed as f64 + 1.0)) / (1.0 + 0.7 * j as f64)
+            };
+            let values: Vec<f64> = (0..n).flat_map(|i| (0..=d).map(move |j| value(i, j))).collect();
+            with_source(&values, d + 1, &params(Folds::Random { n_folds: 5, seed: 0 }, &[1.0]), |source, _| {
+                let found = source.moments::<f64>(5, |i| Some(i * 7 % 5), (0.0, 0.0)).unwrap();
+                let truth = source.moments::<Dd>(5, |i| Some(i * 7 % 5), (0.0, 0.0)).unwrap();
+                let found = Moments::sum(&found.iter().collect::<Vec<_>>());
+                let error = moments_error(&found, &Moments::sum(&truth.iter().collect::<Vec<_>>()));
+                let error = error / ROUNDOFF;
+                assert!(error <= fit::moments_roundoffs(d + 1), "{n} rows, {d} features: {error} roundoffs");
             });
         }
     }
