@@ -47,10 +47,18 @@ impl Partition {
     /// What [`Drawing`] draws, as a list, in a loop that knows how the free places are counted.
     pub(super) fn random(n_rows: usize, n_folds: usize, seed: u64) -> Self {
         let (mut random, free) = Drawing::new(n_rows, n_folds, seed).into_parts();
-        let ranks = (0..n_rows).map(|row| uniform_below((n_rows - row) as u64, &mut random));
+        let mut rank = |row: usize| uniform_below((n_rows - row) as u64, &mut random);
         let fold_of_row = match free {
-            Free::Few(mut free) => ranks.map(|rank| free.take(rank as u32)).collect(),
-            Free::Many(mut free) => ranks.map(|rank| free.take(rank) as u32).collect(),
+            Free::Few(mut free) => {
+                // Ranks first, then in their place the folds that they mean.
+                let mut folds: Vec<u32> = Vec::with_capacity(n_rows);
+                for first in (0..n_rows).step_by(RANKS_AT_ONCE) {
+                    folds.extend((first..(first + RANKS_AT_ONCE).min(n_rows)).map(|row| rank(row) as u32));
+                    free.take_all(&mut folds[first..]);
+                }
+                folds
+            }
+            Free::Many(mut free) => (0..n_rows).map(|row| free.take(rank(row)) as u32).collect(),
         };
         Self { fold_of_row: Some(fold_of_row), drawn: None, n_rows, n_folds }
     }
@@ -89,6 +97,7 @@ impl Partition {
         self.fold_of_row.is_none() && self.drawn.is_none()
     }
 
+    #[inline]
     pub(super) fn fold_of(&self, row: usize) -> usize {
         match (&self.fold_of_row, &self.drawn) {
             (Some(folds), _) => folds[row] as usize,
@@ -176,6 +185,37 @@ impl FewCounts {
         }
         at
     }
+
+    /// [`Self::take`] for each of some ranks, in their place.
+    fn take_all(&mut self, ranks: &mut [u32]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            #[expect(unsafe_code, reason = "the CPU has the feature")]
+            return unsafe { take_all_at_once(&mut self.0, ranks) };
+        }
+        ranks.iter_mut().for_each(|rank| *rank = self.take(*rank));
+    }
+}
+
+/// As many ranks as stay in the first-level cache.
+const RANKS_AT_ONCE: usize = 2048;
+
+/// [`FewCounts::take_all`], with all prefix sums in one vector.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,popcnt")]
+fn take_all_at_once(prefix: &mut [u32; FewCounts::MOST], ranks: &mut [u32]) {
+    use std::arch::x86_64::*;
+    #[expect(unsafe_code, reason = "the array is as long as a vector")]
+    let mut sums = unsafe { _mm512_loadu_si512(prefix.as_ptr().cast()) };
+    for rank in ranks {
+        let is_behind = _mm512_cmpgt_epu32_mask(sums, _mm512_set1_epi32(*rank as i32));
+        sums = _mm512_mask_sub_epi32(sums, is_behind, sums, _mm512_set1_epi32(1));
+        *rank = is_behind.count_zeros();
+    }
+    #[expect(unsafe_code, reason = "the array is as long as a vector")]
+    unsafe {
+        _mm512_storeu_si512(prefix.as_mut_ptr().cast(), sums);
+    }
 }
 
 /// Prefix sums of counts under decrements, in O(log k) each (Fenwick 1994).
@@ -245,7 +285,10 @@ mod tests {
         let n: u64 = counts.iter().sum();
         for left in (1..=n).rev() {
             let rank = (left * 7919) % left.max(2) % left;
-            assert_eq!(few.take(rank as u32) as usize, many.take(rank));
+            let (one_by_one, mut at_once) = (few.clone().take(rank as u32), [rank as u32]);
+            few.take_all(&mut at_once);
+            assert_eq!([one_by_one], at_once);
+            assert_eq!(one_by_one as usize, many.take(rank));
         }
     }
 
