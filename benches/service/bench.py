@@ -72,9 +72,9 @@ def large(address, way, name):
     return statistics.median(seconds(lambda: client.train(data, n_folds, penalties.tolist())) for _ in range(runs))
 
 
-def predictions(address, folder):
+def predictions(address, way, folder):
     """Milliseconds of a request for one row, such requests a second of eight connections, and rows a second of 100,000."""
-    client = Client(address)
+    client = way(address)
     model = client.submit(csv_of(2_000, 20), 5, [0.01, 0.1, 1.0])
     client.ended(model)
     row, rows = csv_of(1, 20, seed=5), csv_of(100_000, 20, seed=6)
@@ -98,7 +98,7 @@ def measure(address, way, folder):
     yield "200 small jobs of 8 clients", jobs_per_second(address), "jobs/s", True
     for name in LARGE:
         yield f"{name}: POST to trained", large(address, way, name), "s", False
-    one, many, rows = predictions(address, folder)
+    one, many, rows = predictions(address, way, folder)
     yield "one row: median", one, "ms", False
     yield "one row, 8 connections", many, "requests/s", True
     yield "100,000 rows in a request", rows, "rows/s", True

@@ -64,3 +64,6 @@ class OwnClient(Client):
         headers = {"Content-Type": "text/csv", "Prefer": "wait=60"}
         document = self.call("POST", path, data.encode(), **headers)
         return document if "best" in document else self.ended(document["model_id"])
+
+    def predict(self, model, data):
+        return self.call("POST", f"/model/{model}/predict", data.encode(), **{"Content-Type": "text/csv"})["result"]
