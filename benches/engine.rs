@@ -1,7 +1,8 @@
 //! The engine on the sets of `docs/engine.md`.
 //!
 //! `cargo bench --bench engine` measures it on data made here (divan). `script/bench-engine` calls the same program:
-//! - `engine measure FILE ROWS FOLDS PENALTIES` prints the median seconds of a run on a file of doubles;
+//! - `engine measure FILE ROWS FOLDS PENALTIES` prints the median seconds of a run on a file of doubles, the best penalty, its mean MSE, and the
+//!   peak memory of a run beside the matrix, in copies of it;
 //! - `engine limit ROWS COLUMNS FOLDS PENALTIES` prints the seconds of the shape's plain limit;
 //! - `engine digits FOLDER` prints the correct digits on the sets of a folder, as `docs/engine.md` shows them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program for the developer")]
@@ -92,9 +93,21 @@ fn median(mut task: impl FnMut()) -> f64 {
 fn measure(file: &str, n_rows: usize, n_folds: usize, n_penalties: usize) {
     let bytes = std::fs::read(file).unwrap();
     let values: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+    drop(bytes);
+    // The peak from here on; where there is no /proc, 0 is printed.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap_or_default();
+    let before = memory("VmRSS:");
     let report = run(&values, n_rows, n_folds, n_penalties);
+    let copies = (memory("VmHWM:") - before) / (8 * values.len()) as f64;
     let seconds = median(|| drop(run(&values, n_rows, n_folds, n_penalties)));
-    println!("{seconds} {} {:.17e}", report.cv[report.best].penalty, report.cv[report.best].mean_mse);
+    println!("{seconds} {} {:.17e} {copies}", report.cv[report.best].penalty, report.cv[report.best].mean_mse);
+}
+
+/// A line of the process's status in bytes.
+fn memory(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).map_or(0.0, |kib| 1024.0 * kib)
 }
 
 /// One dsyrk of all rows at the measured rate of dgemm, reading the matrix once, and the factorisations, all on two threads.
@@ -117,9 +130,11 @@ fn limit(n: usize, d: usize, n_folds: usize, n_penalties: usize) {
     let a = Array2::from_shape_fn((m, m), |(i, j)| if i == j { 3.0 } else { 1.0 / (1.0 + i as f64 + j as f64) });
     // Leave-one-out needs one factorisation for each penalty, not one for each fold.
     let factorisations = if n_folds == n { n_penalties } else { n_folds * n_penalties } + 1;
+    // It needs the leverages of all rows too, one product with a matrix of d columns.
+    let leverages = if n_folds == n { 2.0 * (n * d) as f64 * d as f64 / rate } else { 0.0 };
     let factor =
         median(|| drop(std::hint::black_box(a.cholesky(UPLO::Lower).unwrap()))) * factorisations as f64 / cores;
-    println!("{} {rate} {syrk} {read} {factor}", syrk + read + factor);
+    println!("{} {rate} {syrk} {read} {factor} {leverages}", syrk + read + factor + leverages);
 }
 
 /// For each set of `FOLDER/truth.json` and each of its penalties: the least digits of a coefficient, and those of the
