@@ -155,6 +155,32 @@ fn a_body_that_breaks_off_is_never_taken_for_a_whole_one() {
     wait_until("nothing is left of them", || database.stored_rows() == before);
 }
 
+/// A frame of HTTP/2, of the first stream.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+}
+
+#[test]
+fn http_2_is_not_spoken_where_a_cancelled_body_looks_like_a_whole_one() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/datasets"), ("content-type", "text/csv")];
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let head: Vec<u8> = fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect();
+    let mut settings = frame(4, 0, &[]);
+    settings[8] = 0;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let request = [preface, settings, frame(1, 4, &head), frame(0, 0, ROWS.as_bytes())].concat();
+    let mut client = Raw::connect(&service);
+    client.send(request);
+    client.end();
+    let reply = client.rest();
+    assert!(reply.is_empty() || status(&reply) == 400, "{reply}");
+    service.submit(&example());
+    assert_eq!(database.stored_rows(), "1 1 1");
+}
+
 #[test]
 fn everything_has_one_path() {
     let database = Database::new();
