@@ -110,6 +110,32 @@ fn a_zip_bomb_is_too_large_in_little_memory() {
 }
 
 #[test]
+fn a_zip_bomb_does_not_keep_others_waiting() {
+    let database = Database::new();
+    let settings = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_ASYNC_THREADS", 1);
+    let service = settings.set("ROCKET_LIMITS", "{predict=\"64 MiB\"}").serve();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&vec![b' '; 80 << 20]).unwrap();
+    let bomb = encoder.finish().unwrap();
+    thread::scope(|scope| {
+        let start = Instant::now();
+        let (service, bomb) = (&service, &bomb);
+        let bombing = scope.spawn(move || {
+            post_encoded(service, "/model/1/predict", "application/json", "gzip", bomb).error(413);
+            start.elapsed()
+        });
+        let mut longest = Duration::ZERO;
+        while !bombing.is_finished() {
+            let asked = Instant::now();
+            service.get("/health/live").ok(200);
+            longest = longest.max(asked.elapsed());
+        }
+        let took = bombing.join().unwrap();
+        assert!(longest * 5 < took, "somebody waited for {longest:?} of {took:?}");
+    });
+}
+
+#[test]
 fn a_body_that_stalls_or_crawls_is_given_up() {
     let database = Database::new();
     let settings = Settings::new(&database.url).set("ROCKET_WORKERS", 0).set("ROCKET_BODY_STALL_SECONDS", 1);

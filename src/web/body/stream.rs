@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 use flate2::write::MultiGzDecoder;
 use rocket::data::{ByteUnit, Data, DataStream};
 use tokio::io::AsyncReadExt;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::super::error::ApiError;
 
 /// Most bytes that are read at once.
 const CHUNK: usize = 64 << 10;
-/// Most compressed bytes that are decoded at once: they may become a thousand times as many.
+/// Most compressed bytes that are read at once: they may become a thousand times as many.
 const COMPRESSED_CHUNK: usize = 8 << 10;
+/// Compressed bytes that are decoded at once, and what may come out before other requests have their turn on the thread.
+const DECODED_AT_ONCE: usize = 512;
+const TURN: usize = 256 << 10;
 /// How long, and how much at least, the rest of a body that is refused is read and thrown away, so that the client sees the
 /// reply and not a broken connection.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -71,7 +75,7 @@ impl<'r> BodyStream<'r> {
     pub(in crate::web) async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
         while !self.ended {
             let chunk = self.read().await?;
-            let chunk = match self.decode(chunk) {
+            let chunk = match self.decode(chunk).await {
                 Ok(chunk) => chunk,
                 Err(error) => return Err(self.refuse(error).await),
             };
@@ -123,11 +127,26 @@ impl<'r> BodyStream<'r> {
     }
 
     /// What comes out of `chunk`, and at the end out of all that went before.
-    fn decode(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+    async fn decode(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         let Some(gunzip) = &mut self.gunzip else {
             return Ok(chunk);
         };
-        let result = if self.ended { gunzip.try_finish() } else { gunzip.write_all(&chunk) };
+        let mut result = Ok(());
+        let mut turn = TURN;
+        for bytes in chunk.chunks(DECODED_AT_ONCE) {
+            result = gunzip.write_all(bytes);
+            if result.is_err() {
+                break;
+            }
+            let n_decoded = gunzip.get_ref().bytes.len();
+            if n_decoded >= turn {
+                turn = n_decoded + TURN;
+                yield_now().await;
+            }
+        }
+        if self.ended {
+            result = gunzip.try_finish();
+        }
         let decoded = gunzip.get_mut();
         if decoded.is_over {
             return Err(ApiError::too_large(self.limit));
