@@ -6,12 +6,13 @@
 mod request;
 mod tensor;
 
+use std::collections::HashMap;
+
 use rocket::http::{ContentType, Header};
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Response, Route, State, get, post, routes};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Uploader};
@@ -190,33 +191,34 @@ impl<'r> Responder<'r, 'static> for Inference {
     }
 }
 
-/// The JSON of a reply, as it is put together by [`reply`].
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "its fields are only described")]
+/// The JSON of a reply.
+#[derive(Serialize, ToSchema)]
 struct InferResponse {
-    model_name: String,
     /// The request's, if it had one.
     #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    model_name: String,
     outputs: [InferOutput; 1],
 }
 
 /// A tensor of a reply.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "its fields are only described")]
+#[derive(Serialize, ToSchema)]
 struct InferOutput {
-    /// `prediction`.
-    name: String,
-    /// `FP64`.
-    datatype: String,
-    /// The number of rows.
-    shape: [u64; 1],
     /// A number for each row, unless they come as bytes behind the JSON.
     #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Vec<f64>>,
+    /// `FP64`.
+    datatype: String,
+    /// `prediction`.
+    name: String,
     /// `binary_data_size` where there are bytes behind the JSON.
     #[schema(nullable = false)]
-    parameters: Option<std::collections::HashMap<String, u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<HashMap<String, u64>>,
+    /// The number of rows.
+    shape: [u64; 1],
 }
 
 /// Predictions by the Open Inference Protocol
@@ -264,31 +266,28 @@ async fn v2_infer(
     let metrics = metrics.inner().clone();
     let model = library.predictor(caller, id).await?;
     super::compute(bytes.len(), move || {
-        let request = InferRequest::read(&bytes, length, id)?;
-        let cells = request.cells(&model.features)?;
+        let mut request = InferRequest::read(&bytes, length, id)?;
+        let cells = request.take_cells(&model.features)?;
+        let (n_bytes, request_id, as_binary) = (bytes.len() as u64, request.id.take(), request.wants_binary());
+        // What is not needed any longer would be held beside the result and its text.
+        drop((request, bytes));
         let result = evaluate(&model, &cells, |row| format!("inputs: row {}", row + 1))?;
-        metrics.received(Purpose::Prediction, bytes.len() as u64, result.len());
-        reply(id, request.id.clone(), &result, request.wants_binary())
+        drop(cells);
+        metrics.received(Purpose::Prediction, n_bytes, result.len());
+        reply(id, request_id, result, as_binary)
     })
     .await
 }
 
 /// The JSON fields before, and the numbers in it or behind it.
-fn reply(id: i32, request_id: Option<String>, result: &[f64], as_binary: bool) -> Result<Inference, ApiError> {
+fn reply(id: i32, request_id: Option<String>, result: Vec<f64>, as_binary: bool) -> Result<Inference, ApiError> {
+    let shape = [result.len() as u64];
     let binary: Option<Vec<u8>> = as_binary.then(|| result.iter().flat_map(|value| value.to_le_bytes()).collect());
-    let mut output = Map::from_iter([
-        ("name".to_owned(), json!(OUTPUT)),
-        ("datatype".to_owned(), json!("FP64")),
-        ("shape".to_owned(), json!([result.len()])),
-    ]);
-    match &binary {
-        Some(bytes) => output.insert("parameters".to_owned(), json!({"binary_data_size": bytes.len()})),
-        None => output.insert("data".to_owned(), json!(result)),
-    };
-    let mut head =
-        Map::from_iter([("model_name".to_owned(), json!(id.to_string())), ("outputs".to_owned(), json!([output]))]);
-    if let Some(request_id) = request_id {
-        head.insert("id".to_owned(), Value::from(request_id));
-    }
-    Ok(Inference { head: Value::from(head).to_string(), binary })
+    let size = binary.as_ref().map(|bytes| HashMap::from([("binary_data_size".to_owned(), bytes.len() as u64)]));
+    let data = (!as_binary).then_some(result);
+    let (name, datatype) = (OUTPUT.to_owned(), "FP64".to_owned());
+    let output = InferOutput { data, datatype, name, parameters: size, shape };
+    let response = InferResponse { id: request_id, model_name: id.to_string(), outputs: [output] };
+    let head = serde_json::to_string(&response).map_err(|error| ApiError::internal(error.into()))?;
+    Ok(Inference { head, binary })
 }

@@ -58,6 +58,26 @@ fn tensors_are_taken_flat_and_nested_whole_and_by_column() {
 }
 
 #[test]
+fn a_large_tensor_takes_no_more_memory_than_its_numbers_and_their_text() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = exact_model(&service);
+    let n = 2 << 20;
+    let list = "3,".repeat(n - 1) + "3";
+    let body = format!(
+        "{{\"inputs\": [{{\"name\": \"x\", \"shape\": [{}, 2], \"datatype\": \"FP64\", \"data\": [{list}]}}]}}",
+        n / 2
+    );
+    let before = service.process.peak_memory();
+    let reply = service.post_as("application/json", &format!("/v2/models/{id}/infer"), &body).ok(200);
+    let result = reply["outputs"][0]["data"].as_array().unwrap();
+    assert_eq!((result.len(), &result[n / 2 - 1]), (n / 2, &service.predict(&json!(id), "b,c\n3,3\n")[0]));
+    // A number that is read takes 8 bytes, twice that while the list of them grows.
+    let grown = service.process.peak_memory() - before;
+    assert!(grown < 24 * n as u64, "{grown} bytes for {n} numbers");
+}
+
+#[test]
 fn wrong_requests_are_refused_with_their_place() {
     let database = Database::new();
     let service = Service::start(&database);

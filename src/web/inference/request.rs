@@ -123,16 +123,16 @@ impl InferRequest {
         Ok(request)
     }
 
-    /// The cells row after row, in the order of `features`.
+    /// Takes the cells, row after row, in the order of `features`.
     ///
     /// # Errors
     /// 422 when the inputs are neither one matrix nor the model's columns.
-    pub(super) fn cells(&self, features: &[String]) -> Result<Vec<f64>, ApiError> {
-        if let [Input { shape, data: Some(data), .. }] = &self.inputs[..]
+    pub(super) fn take_cells(&mut self, features: &[String]) -> Result<Vec<f64>, ApiError> {
+        if let [Input { shape, data: Some(data), .. }] = &mut self.inputs[..]
             && let [_rows, columns] = shape[..]
             && columns == features.len()
         {
-            return Ok(data.values.clone());
+            return Ok(std::mem::take(&mut data.values));
         }
         let mut columns: Vec<&[f64]> = vec![&[]; features.len()];
         let mut is_given = vec![false; features.len()];
