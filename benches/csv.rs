@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use ridgeline::table::{Header, Piece, Pieces, Reader};
+use ridgeline::table::{Header, Pieces, Reader};
 
 /// Runs `task` on every core at once; what it returns there.
 fn on_all_cores<T: Send>(task: impl Fn() -> T + Sync) -> Vec<T> {
@@ -22,17 +22,20 @@ fn on_all_cores<T: Send>(task: impl Fn() -> T + Sync) -> Vec<T> {
 /// The number of cells that were read.
 fn parse(text: &[u8]) -> usize {
     let mut pieces = Pieces::default();
-    pieces.push(text);
-    let mut first = pieces.next_piece().unwrap().expect("the file has a MiB at least");
-    let header = Header::take(&mut first).unwrap().unwrap();
-    let reader = Reader::of_all(&header).unwrap();
-    let mut rest: Vec<Piece> = std::iter::once(first).collect();
-    while let Some(piece) = pieces.next_piece().unwrap() {
-        rest.push(piece);
+    let mut all = Vec::new();
+    // As it arrives: what is in no piece yet is moved at each cut.
+    for chunk in text.chunks(64 << 10) {
+        pieces.push(chunk);
+        all.extend(pieces.next_piece().unwrap());
     }
-    rest.extend(pieces.last());
-    let rest = Mutex::new(rest);
-    let take = || rest.lock().unwrap().pop();
+    while let Some(piece) = pieces.next_piece().unwrap() {
+        all.push(piece);
+    }
+    all.extend(pieces.last());
+    let header = Header::take(&mut all[0]).unwrap().unwrap();
+    let reader = Reader::of_all(&header).unwrap();
+    let all = Mutex::new(all);
+    let take = || all.lock().unwrap().pop();
     let count = || std::iter::from_fn(take).map(|piece| reader.read(&piece).unwrap().len()).sum::<usize>();
     on_all_cores(count).into_iter().sum::<usize>() / reader.n_columns()
 }
