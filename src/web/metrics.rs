@@ -1,10 +1,11 @@
 //! `GET /metrics`: what the service does, in figures for Prometheus.
 //!
-//! Two kinds of figures come together here. Requests, what was taken in and the use of the pool are this process's own. The
+//! Two kinds of figures come together here. Requests, what was taken in and the use of the pool and of the room for uploads are this process's own. The
 //! jobs are the database's, and so the same whichever process is asked: no worker needs a port of its own.
 
 mod jobs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
@@ -19,6 +20,7 @@ use utoipa::OpenApi;
 
 use super::access_log::Arrival;
 use super::auth::Observer;
+use super::body::Uploads;
 use super::error::{self, ApiError};
 use super::query;
 use super::waiting::HeldBack;
@@ -60,6 +62,7 @@ pub(super) struct Metrics {
     received_bytes: IntCounterVec,
     received_rows: IntCounterVec,
     pool_connections: IntGaugeVec,
+    upload_bytes: IntGaugeVec,
     database_up: IntGauge,
 }
 
@@ -95,6 +98,13 @@ impl Metrics {
             ),
             &["state"],
         )?;
+        let upload_bytes = IntGaugeVec::new(
+            Opts::new(
+                "ridgeline_upload_bytes",
+                "What large bodies hold together: taken at the moment, and the most they may take.",
+            ),
+            &["state"],
+        )?;
         let database_up =
             IntGauge::new("ridgeline_database_up", "Whether the database answered; without it no jobs are shown.")?;
         let build =
@@ -110,10 +120,20 @@ impl Metrics {
         registry.register(Box::new(received_bytes.clone()))?;
         registry.register(Box::new(received_rows.clone()))?;
         registry.register(Box::new(pool_connections.clone()))?;
+        registry.register(Box::new(upload_bytes.clone()))?;
         registry.register(Box::new(database_up.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { registry, requests, latencies, received_bytes, received_rows, pool_connections, database_up })
+        Ok(Self {
+            registry,
+            requests,
+            latencies,
+            received_bytes,
+            received_rows,
+            pool_connections,
+            upload_bytes,
+            database_up,
+        })
     }
 
     /// Counts rows that a request brought, and the size of its body.
@@ -123,7 +143,11 @@ impl Metrics {
     }
 
     /// The figures at this moment, with those of the database where it answered.
-    fn gather(&self, pool: &Pool, jobs: Option<Vec<MetricFamily>>) -> Vec<MetricFamily> {
+    fn gather(&self, pool: &Pool, uploads: &Uploads, jobs: Option<Vec<MetricFamily>>) -> Vec<MetricFamily> {
+        let (held, most) = uploads.usage();
+        for (state, bytes) in [("held", held), ("max", most)] {
+            self.upload_bytes.with_label_values(&[state]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         let usage = pool.usage();
         for (state, connections) in [("open", usage.open), ("in_use", usage.in_use), ("max", usage.most)] {
             self.pool_connections.with_label_values(&[state]).set(connections as i64);
@@ -161,6 +185,7 @@ async fn metrics(
     _observer: Observer,
     metrics: &State<Metrics>,
     pool: &State<Pool>,
+    uploads: &State<Arc<Uploads>>,
 ) -> Result<(ContentType, String), ApiError> {
     let query = pool.run(|conn| Ok(jobs::families(&job_statistics::open_jobs(conn)?, &job_statistics::buckets(conn)?)));
     let jobs = match tokio::time::timeout(DATABASE_TIMEOUT, query).await {
@@ -175,8 +200,9 @@ async fn metrics(
         }
     };
     let encoder = TextEncoder::new();
-    let text =
-        encoder.encode_to_string(&metrics.gather(pool, jobs)).map_err(|error| ApiError::internal(error.into()))?;
+    let text = encoder
+        .encode_to_string(&metrics.gather(pool, uploads, jobs))
+        .map_err(|error| ApiError::internal(error.into()))?;
     let content_type = ContentType::parse_flexible(encoder.format_type()).unwrap_or(ContentType::Plain);
     Ok((content_type, text))
 }

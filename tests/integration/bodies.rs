@@ -214,12 +214,9 @@ fn large_bodies_share_a_limit_and_small_ones_pass() {
         held.len()
     ));
     client.send(&held[..700_000]);
-    let mut reply = None;
-    wait_until("the large body that is on its way keeps others out", || {
-        reply = Some(post()).filter(|reply| reply.status == 503);
-        reply.is_some()
-    });
-    let reply = reply.unwrap();
+    let holds = format!("ridgeline_upload_bytes{{state=\"held\"}} {}\n", held.len());
+    wait_until("the large body on its way has taken its room", || service.get("/metrics").body.contains(&holds));
+    let reply = post();
     assert!(reply.error(503).contains("1MiB"), "{reply:?}");
     assert_eq!(reply.json()["code"], "too_many_uploads");
     assert!(reply.header("retry-after").parse::<u32>().unwrap() > 0);

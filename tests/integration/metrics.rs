@@ -119,6 +119,8 @@ fn requests_are_counted_by_method_route_and_status() {
         (&format!("ridgeline_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), "1"),
         ("ridgeline_database_up", "1"),
         ("ridgeline_pool_connections{state=\"max\"}", "16"),
+        ("ridgeline_upload_bytes{state=\"held\"}", "0"),
+        ("ridgeline_upload_bytes{state=\"max\"}", "1073741824"),
     ] {
         assert_eq!(value(&text, series), expected, "{series}");
     }

@@ -26,6 +26,11 @@ impl Uploads {
     pub(in crate::web) fn new(limit: ByteUnit) -> Arc<Self> {
         Arc::new(Self { limit, held: AtomicU64::new(0) })
     }
+
+    /// The bytes that are held at the moment, and the most that may be.
+    pub(in crate::web) fn usage(&self) -> (u64, u64) {
+        (self.held.load(Ordering::Relaxed), self.limit.as_u64())
+    }
 }
 
 /// Has each request give back what it held when its reply is made: a client that has the reply may send the next body.
