@@ -16,6 +16,7 @@ diesel::table! {
         dataset_id -> Int4,
         position -> Int4,
         cells -> Bytea,
+        others -> Nullable<Bytea>,
     }
 }
 

@@ -3,6 +3,7 @@
 mod cells;
 mod csv;
 mod error;
+mod packed;
 mod pieces;
 mod reader;
 mod statistics;
@@ -11,6 +12,7 @@ mod writer;
 pub use csv::read;
 pub use error::CsvError;
 pub(crate) use error::shown;
+pub use packed::{Packed, pack, unpack};
 pub use pieces::{Piece, Pieces};
 pub use reader::{Header, ReadError, Reader};
 pub use statistics::{ColumnStatistics, Statistics};

@@ -70,6 +70,31 @@ fn a_dump_restored_into_a_fresh_server_is_the_same_service() {
     assert_eq!(call(&service, "POST", "/train", example()).ok(202)["model_id"], 4);
 }
 
+#[test]
+fn packed_rows_are_plain_again_when_their_migration_is_taken_back() {
+    let database = Database::new();
+    let mut service = Service::without_workers(&database);
+    let rows: [[f64; 3]; 4] =
+        [[1.5, -0.25, 1e-7], [0.0, -0.0, 12_345.67], [3.0, 0.1 + 0.2, -67_108_863.0], [1e300, 2.0, 5e5]];
+    let csv = rows.map(|row| row.map(|cell| format!("{cell:?}")).join(",")).join("\n");
+    service.post_as("text/csv", "/datasets", format!("a,b,c\n{csv}\n")).ok(201);
+    let before = service.get("/dataset/1?format=csv").body;
+    service.process.stop();
+    let stored = "SELECT octet_length(cells) || ' ' || octet_length(others) FROM dataset_chunks";
+    assert_eq!(database.value(stored), "48 24");
+
+    let mut conn = database.connect();
+    let files = || FileBasedMigrations::from_path("migrations").unwrap();
+    while conn.revert_last_migration(files()).unwrap().to_string() != "20261125000035" {}
+    let plain: String =
+        rows.iter().flatten().flat_map(|cell| cell.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(database.value("SELECT encode(cells, 'hex') FROM dataset_chunks"), plain);
+
+    // What is plain stays as it is.
+    conn.run_pending_migrations(files()).unwrap();
+    assert_eq!(Service::without_workers(&database).get("/dataset/1?format=csv").body, before);
+}
+
 /// Rows for the tables as they are after a migration, which the later ones have to carry along.
 const ROWS: [(&str, &str); 3] = [
     (

@@ -28,7 +28,7 @@ fn store_large(service: &Service, database: &Database, n: usize) -> Value {
     let dataset = service.post_as("text/csv", "/datasets", generated_csv(2_500, 199)).ok(201)["dataset_id"].clone();
     database.execute(&format!(
         "INSERT INTO dataset_chunks
-         SELECT dataset_id, position + copy * (SELECT 1 + max(position) FROM dataset_chunks), cells
+         SELECT dataset_id, position + copy * (SELECT 1 + max(position) FROM dataset_chunks), cells, others
          FROM dataset_chunks, generate_series(1, {n} - 1) copy;
          UPDATE datasets SET n_rows = n_rows * {n}"
     ));

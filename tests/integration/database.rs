@@ -97,7 +97,9 @@ fn the_tables_refuse_what_the_code_never_writes() {
         (format!("UPDATE models SET status = 'done' WHERE id = {id}"), "violates check"),
         (format!("UPDATE models SET progress = 2 WHERE id = {id}"), "models_progress_check"),
         ("INSERT INTO models (dataset_id, params) VALUES (999, '{}')".to_owned(), "models_dataset_id_fkey"),
-        ("INSERT INTO dataset_chunks VALUES (1, 1, 'abc')".to_owned(), "dataset_chunks_cells_check"),
+        ("INSERT INTO dataset_chunks VALUES (1, 1, 'abcd')".to_owned(), "dataset_chunks_cells_check"),
+        ("INSERT INTO dataset_chunks VALUES (1, 1, 'abc', '')".to_owned(), "dataset_chunks_cells_check"),
+        ("INSERT INTO dataset_chunks VALUES (1, 1, 'abcd', 'abcd')".to_owned(), "dataset_chunks_cells_check"),
         ("INSERT INTO datasets (column_names, n_rows) VALUES ('[]', 1)".to_owned(), "check"),
         ("DELETE FROM datasets".to_owned(), "models_dataset_until_ended"),
     ];

@@ -1,12 +1,14 @@
 //! The rows of a dataset, in chunks of whole rows.
 
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::pg::{Pg, PgConnection, PgValue};
+use diesel::deserialize::{self, FromSqlRow};
+use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::sql_types::Binary;
+use diesel::row::{Field, Row};
+use diesel::sql_types::{Binary, Nullable};
 use diesel_json::Json;
 
 use crate::db::schema::{dataset_chunks, datasets};
+use crate::table;
 
 #[derive(Insertable)]
 #[diesel(table_name = dataset_chunks)]
@@ -14,16 +16,26 @@ struct NewChunk<'a> {
     dataset_id: i32,
     position: i32,
     cells: &'a [u8],
+    others: Option<&'a [u8]>,
 }
 
-/// Stores a chunk.
+/// Stores a chunk: packed, where that makes it smaller.
 pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
+    let (cells, others) = match table::pack(cells) {
+        Some(packed) => (packed.cells, Some(packed.others)),
+        None => (doubles(cells), None),
+    };
+    let new = NewChunk { dataset_id, position, cells: &cells, others: others.as_deref() };
+    diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
+    Ok(())
+}
+
+/// The cells as they are.
+fn doubles(cells: &[f64]) -> Vec<u8> {
     let mut bytes = vec![0; size_of_val(cells)];
     let (places, _) = bytes.as_chunks_mut::<8>();
     places.iter_mut().zip(cells).for_each(|(place, cell)| *place = cell.to_le_bytes());
-    let new = NewChunk { dataset_id, position, cells: &bytes };
-    diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
-    Ok(())
+    bytes
 }
 
 /// A dataset whose rows are to be read.
@@ -57,14 +69,24 @@ pub fn find_stored(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Stor
 }
 
 /// The cells of a chunk, as they come from the database.
-#[derive(FromSqlRow)]
 struct Cells(Vec<f64>);
 
-impl FromSql<Binary, Pg> for Cells {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        // A CHECK of the table keeps the second part empty.
-        let (doubles, _) = value.as_bytes().as_chunks::<8>();
-        Ok(Self(doubles.iter().copied().map(f64::from_le_bytes).collect()))
+impl FromSqlRow<(Binary, Nullable<Binary>), Pg> for Cells {
+    // Not by way of vectors of bytes: a chunk is large.
+    fn build_from_row<'a>(row: &impl Row<'a, Pg>) -> deserialize::Result<Self> {
+        let (cells, others) = (row.get(0).ok_or("no cells")?, row.get(1).ok_or("no others")?);
+        let cells = cells.value().ok_or("no cells")?;
+        match others.value() {
+            Some(others) => {
+                let cells = table::unpack(cells.as_bytes(), others.as_bytes());
+                Ok(Self(cells.ok_or("a packed chunk lacks some of its cells")?))
+            }
+            None => {
+                // A CHECK of the table keeps the second part empty.
+                let (doubles, _) = cells.as_bytes().as_chunks::<8>();
+                Ok(Self(doubles.iter().copied().map(f64::from_le_bytes).collect()))
+            }
+        }
     }
 }
 
@@ -76,9 +98,9 @@ pub fn chunk_sizes(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Vec<
     let bytes = dataset_chunks::table
         .filter(dataset_chunks::dataset_id.eq(dataset_id))
         .order(dataset_chunks::position)
-        .select(octet_length(dataset_chunks::cells))
-        .load::<i32>(conn)?;
-    Ok(bytes.into_iter().map(|bytes| bytes as usize / 8).collect())
+        .select((octet_length(dataset_chunks::cells), dataset_chunks::others.is_not_null()))
+        .load::<(i32, bool)>(conn)?;
+    Ok(bytes.into_iter().map(|(bytes, is_packed)| bytes as usize / if is_packed { 4 } else { 8 }).collect())
 }
 
 diesel::define_sql_function! {
@@ -91,6 +113,7 @@ diesel::define_sql_function! {
 /// # Errors
 /// [`diesel::result::Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
 pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
-    let chunk = dataset_chunks::table.find((dataset_id, position)).select(dataset_chunks::cells);
+    let chunk =
+        dataset_chunks::table.find((dataset_id, position)).select((dataset_chunks::cells, dataset_chunks::others));
     Ok(chunk.get_result::<Cells>(conn)?.0)
 }
