@@ -2,6 +2,7 @@
 
 mod bounded;
 mod csv;
+mod field;
 mod form;
 mod json;
 mod stream;
@@ -9,6 +10,7 @@ mod uploads;
 mod whole;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use rocket::Request;
 use rocket::data::{ByteUnit, Data, FromData, Outcome};
@@ -20,6 +22,7 @@ use crate::config::Config;
 use crate::table;
 pub(super) use bounded::AtMost;
 pub(super) use csv::{Cores, Csv, Reading, refused};
+use field::Field;
 pub(super) use form::Form;
 pub(super) use json::{from_json, json_error};
 pub(super) use stream::BodyStream;
@@ -130,6 +133,28 @@ impl<'r> RequestBody<'r> {
         match self.open(limit, config, format).await? {
             (Format::Json, stream) => Ok(Body::Json(to_text(collect(stream, held, length).await?, "the body")?)),
             (Format::Csv, stream) => Ok(Body::Csv(Csv::of_body(stream, held, length))),
+        }
+    }
+
+    /// A CSV of at most `csv_limit` bytes, or one in the field `data` of a JSON body of at most `limit` bytes that `decode`
+    /// decodes; both are left to be read as they arrive, JSON that `is_whole` once all of it is known to be right.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`] that are known before the first byte; the others come as the CSV is read.
+    pub(super) async fn read_csv(
+        self,
+        limit: ByteUnit,
+        csv_limit: ByteUnit,
+        config: &Config,
+        is_whole: bool,
+        decode: impl Fn(&str) -> Result<String, ApiError> + Send + Sync + 'static,
+    ) -> Result<Csv<'r>, ApiError> {
+        let (held, length) = (self.held, self.length);
+        let format = self.format();
+        let limit = if let Ok(Format::Csv) = format { csv_limit } else { limit };
+        match self.open(limit, config, format).await? {
+            (Format::Json, stream) => Ok(Csv::of_field(Field::new(stream, held, length, is_whole, Arc::new(decode)))),
+            (Format::Csv, stream) => Ok(Csv::of_body(stream, held, length)),
         }
     }
 

@@ -3,18 +3,18 @@
 mod rows;
 
 use ndarray::{ArrayView1, ArrayView2};
-use rocket::http::{Accept, ContentType, MediaType};
+use rocket::http::{Accept, MediaType};
 use rocket::{Route, State, post, routes};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::Uploader;
-use super::body::{self, Body, Cores, Csv, RequestBody};
+use super::body::{self, Cores, RequestBody};
 use super::connections::Lifeline;
 use super::error::{self, ApiError};
 use super::ids;
 use super::library::Library;
-use super::metrics::{Metrics, Purpose};
+use super::metrics::Metrics;
 use super::models::parse_id;
 use super::query;
 use crate::config::Config;
@@ -45,7 +45,8 @@ struct PredictRequest {
 }
 
 /// The JSON reply.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
 struct Predictions {
     /// In the order of the rows.
     result: Vec<f64>,
@@ -88,10 +89,8 @@ async fn predict<'r>(
     let as_csv = accept.is_some_and(prefers_csv);
     // A list of numbers must be held, whatever it is made from.
     let csv_limit = if as_csv { config.stream_limit } else { config.predict_limit };
-    let csv = match body.read(config.predict_limit, csv_limit, config).await? {
-        Body::Csv(csv) => csv,
-        Body::Json(text) => Csv::of_text(super::compute(text.len(), move || csv_of(&text, id)).await?),
-    };
+    let decode = move |text: &str| csv_of(text, id);
+    let csv = body.read_csv(config.predict_limit, csv_limit, config, as_csv, decode).await?;
     let model = match library.predictor(caller, id).await {
         Ok(model) => model,
         Err(error) => return Err(csv.refuse(error).await),
@@ -99,13 +98,7 @@ async fn predict<'r>(
     if as_csv {
         return rows::as_csv(csv, model, cores, metrics.inner().clone(), lifeline).await;
     }
-    let (result, n_bytes) = rows::all(csv, model, cores).await?;
-    metrics.received(Purpose::Prediction, n_bytes, result.len());
-    // Millions of numbers take their time to print: not on a thread that others wait for.
-    let n_bytes = size_of_val(result.as_slice());
-    let print = move || serde_json::to_string(&Predictions { result });
-    let print = move || print().map_err(|error| ApiError::internal(error.into()));
-    Ok(Predicted::Whole(ContentType::JSON, super::compute(n_bytes, print).await?.into_bytes()))
+    rows::as_json(csv, model, cores, metrics).await
 }
 
 /// The coefficients, or 409 with the reason why there are none.

@@ -102,6 +102,56 @@ fn bad_rows_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_large_json_body_is_read_as_it_arrives_and_judged_as_a_whole() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let id = exact_model(&service);
+    let path = format!("/model/{id}/predict");
+    let rows = "1,2\n3,4e-5\n".repeat(300_000);
+    let expected = service.post_as("text/csv", &path, format!("b,c\n{rows}")).ok(200);
+    assert_eq!(expected["result"].as_array().unwrap().len(), 600_000);
+    let escaped = rows.replace('\n', "\\n");
+    let send = |path: &str, body: &str| service.post_as("application/json", path, body);
+    let good = format!(r#"{{"data": "\u0062,c\n{escaped}", "model_id": {id}}}"#);
+    let swapped = format!("{{ \"model_id\" : {id}.0,\r\n\t\"data\" : \"b,c\\r\\n{escaped}\" }}\n");
+    // Its text is found only by those who decode all of it.
+    let disguised = format!(r#"{{"d\u0061ta": "b,c\n{escaped}"}}"#);
+    for body in [&good, &swapped, &disguised] {
+        assert_eq!(send(&path, body).ok(200), expected, "{}", &body[..40]);
+        let headers = [("Content-Type", "application/json"), ("Accept", "text/csv")];
+        assert_eq!(service.send("POST", &path, &headers, body.as_bytes()).body.lines().count(), 600_001);
+    }
+
+    let bad = good.replacen("\\u0062", "b", 1).replace("b,c", "b,c\\n1,x");
+    let bad = bad.as_str();
+    assert!(send(&path, bad).error(422).contains("data: line 2, column \"c\": \"x\" is not a number"));
+    // Whatever is wrong with the body comes first.
+    let end = bad.len() - 1;
+    let cases = [
+        (bad[..end].to_owned(), 400, "EOF while parsing an object"),
+        (format!("{bad}]"), 400, "trailing characters"),
+        (bad.replace("3,4e-5\\n\"", "3,4e-5\n\""), 400, "control character"),
+        (bad.replace("3,4e-5\\n\"", "3,4e-5\\z\""), 400, "invalid escape"),
+        (bad.replace(&format!(": {id}}}"), ": 77}"), 422, "model_id: is 77 in the body"),
+        (format!("{}, \"data\": \"b,c\"}}", &bad[..end]), 422, "duplicate field `data`"),
+        (format!("{}, \"rows\": 1}}", &bad[..end]), 422, "unknown field `rows`"),
+        (format!("[{bad}]"), 422, "must be a JSON object"),
+    ];
+    for (body, status, sentence) in cases {
+        let error = send(&path, &body).error(status);
+        assert!(error.contains(sentence), "{sentence}: {error}");
+        let error = send("/model/99/predict", &body).error(status);
+        assert!(error.contains(sentence), "{sentence}: {error}");
+    }
+    send("/model/99/predict", &good.replace(&format!(": {id}}}"), ": 99}")).error(404);
+    let mut bytes = bad.as_bytes().to_vec();
+    let at = bytes.len() - 100;
+    bytes[at] = 0xff;
+    let error = service.send("POST", &path, &[("Content-Type", "application/json")], &bytes).error(400);
+    assert!(error.contains(&format!("the body is not valid UTF-8: byte {} (line 1)", at + 1)), "{error}");
+}
+
+#[test]
 fn a_model_that_is_not_trained_says_its_status() {
     let database = Database::new();
     let service = Service::without_workers(&database);

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::super::error::ApiError;
 use super::super::{SMALL, compute};
+use super::field::{Field, Next};
 use super::{BodyStream, Held};
 use crate::db;
 use crate::db::idempotency::Digest;
@@ -57,10 +58,11 @@ pub(in crate::web) struct Csv<'r> {
     digest: Option<Sha256>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for a request")]
 enum Source<'r> {
     /// A body, with the account of what is held of it and its size as announced.
     Body { stream: BodyStream<'r>, held: &'r Held, announced: u64 },
+    /// A text in a body of JSON.
+    Field(Field<'r>),
     /// A text that came in another body, and how much of it has been read.
     Text { text: String, at: usize },
 }
@@ -68,17 +70,21 @@ enum Source<'r> {
 impl<'r> Csv<'r> {
     /// The CSV that a body is.
     pub(super) fn of_body(stream: BodyStream<'r>, held: &'r Held, announced: u64) -> Self {
-        Self {
-            source: Source::Body { stream, held, announced },
-            pieces: Some(Pieces::default()),
-            n_bytes: 0,
-            digest: None,
-        }
+        Self::of(Source::Body { stream, held, announced })
+    }
+
+    /// The CSV inside a body of JSON that has not arrived yet.
+    pub(super) fn of_field(field: Field<'r>) -> Self {
+        Self::of(Source::Field(field))
     }
 
     /// The CSV that came inside another body.
     pub(in crate::web) fn of_text(text: String) -> Self {
-        Self { source: Source::Text { text, at: 0 }, pieces: Some(Pieces::default()), n_bytes: 0, digest: None }
+        Self::of(Source::Text { text, at: 0 })
+    }
+
+    fn of(source: Source<'r>) -> Self {
+        Self { source, pieces: Some(Pieces::default()), n_bytes: 0, digest: None }
     }
 
     /// The same, with its digest if that is needed.
@@ -108,6 +114,18 @@ impl<'r> Csv<'r> {
                     }
                     None => 0,
                 },
+                Source::Field(field) => match field.next().await? {
+                    Next::Chunk(chunk) => {
+                        self.digest.iter_mut().for_each(|digest| digest.update(&chunk));
+                        pieces.push(&chunk);
+                        chunk.len()
+                    }
+                    Next::Text(text) => {
+                        self.source = Source::Text { text, at: 0 };
+                        continue;
+                    }
+                    Next::End => 0,
+                },
                 Source::Text { text, at } => {
                     let chunk = &text.as_bytes()[*at..text.len().min(*at + CHUNK)];
                     self.digest.iter_mut().for_each(|digest| digest.update(chunk));
@@ -129,6 +147,7 @@ impl<'r> Csv<'r> {
     pub(in crate::web) async fn refuse(mut self, error: ApiError) -> ApiError {
         match &mut self.source {
             Source::Body { stream, .. } => stream.refuse(error).await,
+            Source::Field(field) => field.refuse(error).await,
             Source::Text { .. } => error,
         }
     }
@@ -201,7 +220,10 @@ where
             match self.csv.next().await {
                 Ok(Some(piece)) => self.start(piece),
                 Ok(None) => break,
-                // What is wrong in front of it comes first.
+                // What is wrong with all of it comes first, or else what is wrong in front.
+                Err(error) if matches!(&self.csv.source, Source::Field(field) if field.is_judged()) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     while let Some(work) = self.under_way.pop_front() {
                         work.done().await?;

@@ -54,22 +54,35 @@ fn predict((reader, model): &Predictor, piece: &Piece) -> Result<Vec<f64>, ApiEr
     evaluate(model, &cells, |row| format!("data: line {}", piece.line_of_row(row).unwrap_or_default()))
 }
 
-/// All predictions, and the size of the CSV.
+/// The predictions as a list, printed on all cores as well.
 ///
 /// # Errors
 /// Those of the body; 422 for the first thing that is wrong.
-pub(super) async fn all(csv: Csv<'_>, model: Arc<FittedModel>, cores: &Cores) -> Result<(Vec<f64>, u64), ApiError> {
+pub(super) async fn as_json<'r>(
+    csv: Csv<'r>,
+    model: Arc<FittedModel>,
+    cores: &Cores,
+    metrics: &Metrics,
+) -> Result<Predicted<'r>, ApiError> {
     let choose = |header: &Header| predictor(header, model);
-    let mut reading = csv.read(cores, choose, |predictor: &Predictor, piece| predict(predictor, &piece)).await?;
-    let mut all = Vec::new();
+    let work = |predictor: &Predictor, piece: Piece| predict(predictor, &piece).map(|result| print(&result, b','));
+    let mut reading = csv.read(cores, choose, work).await?;
+    let mut list = br#"{"result":["#.to_vec();
+    let mut n_rows = 0;
     loop {
         match reading.next().await {
-            Ok(Some(predictions)) if all.is_empty() => all = predictions,
-            Ok(Some(predictions)) => all.extend_from_slice(&predictions),
-            Ok(None) => return Ok((all, reading.n_bytes())),
+            Ok(Some((text, n))) => {
+                n_rows += n;
+                list.extend_from_slice(&text);
+            }
+            Ok(None) => break,
             Err(error) => return Err(reading.refuse(error).await),
         }
     }
+    list.pop_if(|last| *last == b',');
+    list.extend_from_slice(b"]}");
+    metrics.received(Purpose::Prediction, reading.n_bytes(), n_rows);
+    Ok(Predicted::Whole(ContentType::JSON, list))
 }
 
 /// The predictions as a CSV, which is sent while more of it is made once it is large.
@@ -84,7 +97,7 @@ pub(super) async fn as_csv<'r>(
     lifeline: Lifeline,
 ) -> Result<Predicted<'r>, ApiError> {
     let choose = |header: &Header| predictor(header, model);
-    let work = |predictor: &Predictor, piece: Piece| predict(predictor, &piece).map(|predictions| print(&predictions));
+    let work = |predictor: &Predictor, piece: Piece| predict(predictor, &piece).map(|result| print(&result, b'\n'));
     let mut reading = csv.read(cores, choose, work).await?;
     let mut held = b"prediction\n".to_vec();
     let mut n_rows = 0;
@@ -150,13 +163,13 @@ where
     }
 }
 
-/// One number a line; the shortest decimals that read back as the same doubles. And how many there are.
-fn print(predictions: &[f64]) -> (Vec<u8>, usize) {
+/// The numbers with `separator` behind each; the shortest decimals that read back as the same doubles. And how many there are.
+fn print(predictions: &[f64], separator: u8) -> (Vec<u8>, usize) {
     let mut text = Vec::with_capacity(predictions.len() * 20);
     let mut number = zmij::Buffer::new();
     for value in predictions {
         text.extend_from_slice(number.format_finite(*value).as_bytes());
-        text.push(b'\n');
+        text.push(separator);
     }
     (text, predictions.len())
 }
