@@ -6,13 +6,13 @@ mod chunks;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text};
+use diesel::sql_types::{Array, BigInt, Double, Integer};
 use diesel_json::Json;
 
+use super::begins_like;
 use super::models::Status;
 use super::schema::{datasets, models};
 use crate::table::{ColumnStatistics, Statistics};
@@ -165,9 +165,7 @@ pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<
         query = query.filter(datasets::id.lt(before));
     }
     if let Some(name) = &filter.name {
-        // The second condition is the index's own.
-        let begins = sql::<Bool>("left(name, 100) = left(").bind::<Text, _>(name).sql(", 100)");
-        query = query.filter(datasets::name.eq(name)).filter(begins);
+        query = query.filter(datasets::name.eq(name)).filter(begins_like(name));
     }
     query.load(conn)
 }

@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::pg::PgConnection;
+use diesel::dsl::sql;
+use diesel::pg::{Pg, PgConnection};
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler, PooledConnection};
 use diesel::result::{ConnectionError, DatabaseErrorKind};
-use diesel::{Connection, QueryResult};
+use diesel::sql_types::{Bool, Text};
+use diesel::{BoxableExpression, Connection, QueryResult};
 use tokio::sync::Semaphore;
 
 use crate::config::DatabaseUrl;
@@ -32,6 +34,11 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 diesel::define_sql_function! {
     /// The time of the database's clock now, not when the transaction began.
     fn clock_timestamp() -> diesel::sql_types::Timestamptz;
+}
+
+/// Whether a row's `name` has the first 100 characters of `name`: what the indexes on names hold.
+fn begins_like<Table>(name: &str) -> Box<dyn BoxableExpression<Table, Pg, SqlType = Bool> + '_> {
+    Box::new(sql::<Bool>("left(name, 100) = left(").bind::<Text, _>(name).sql(", 100)"))
 }
 
 /// Why the database did not do what it was asked.

@@ -4,12 +4,12 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::Bool;
 use diesel_json::Json;
 use utoipa::ToSchema;
 
-use super::datasets;
 use super::schema::{self, models};
+use super::{begins_like, datasets};
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 
 /// A row of `models` as a client sees it.
@@ -207,9 +207,7 @@ pub fn list(conn: &mut PgConnection, filter: &Filter, most: i64) -> QueryResult<
         query = query.filter(models::status.eq(status));
     }
     if let Some(name) = &filter.name {
-        // The second condition is the index's own.
-        let begins = sql::<Bool>("left(name, 100) = left(").bind::<Text, _>(name).sql(", 100)");
-        query = query.filter(models::name.eq(name)).filter(begins);
+        query = query.filter(models::name.eq(name)).filter(begins_like(name));
     }
     if !filter.tags.is_empty() {
         // The second condition is the index's own.

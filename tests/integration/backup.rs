@@ -15,7 +15,10 @@ const TABLES: &str = "SELECT string_agg(table_name, ' ' ORDER BY table_name) FRO
 fn digest(url: &str) -> Vec<(String, String)> {
     let tables = value(url, TABLES);
     let of = |table: &str| {
-        value(url, &format!("SELECT count(*) || ' ' || md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM {table} t"))
+        value(
+            url,
+            &format!("SELECT concat(count(*), ' ', md5(string_agg(t::text, ' ' ORDER BY t::text))) FROM {table} t"),
+        )
     };
     tables.split(' ').map(|table| (table.to_owned(), of(table))).collect()
 }
@@ -124,6 +127,12 @@ const ROWS: [(&str, &str); 3] = [
 fn every_migration_keeps_the_rows_of_every_table() {
     let database = Database::empty();
     let mut conn = database.connect();
+    // The table of migrations says when each was run.
+    let rows = || {
+        let mut tables = digest(&database.url);
+        tables.retain(|(table, _)| table != "__diesel_schema_migrations");
+        tables
+    };
     let files = || FileBasedMigrations::from_path("migrations").unwrap();
     while conn.has_pending_migration(files()).unwrap() {
         let version = conn.run_next_migration(files()).unwrap().to_string();
@@ -131,12 +140,12 @@ fn every_migration_keeps_the_rows_of_every_table() {
             database.execute(sql);
         }
         // Once more, with the rows of the tables before it; those of its own it takes along.
-        let before = database.value("SELECT count(*) FROM datasets");
+        let before = rows();
         if !ROWS.iter().any(|(after, _)| *after == version) {
             conn.revert_last_migration(files()).unwrap();
             conn.run_next_migration(files()).unwrap();
         }
-        assert_eq!(database.value("SELECT count(*) FROM datasets"), before, "{version}");
+        assert_eq!(rows(), before, "{version}");
     }
     assert_eq!(database.stored_rows(), "1 1 5");
     assert_eq!(

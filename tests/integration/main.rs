@@ -9,6 +9,7 @@ mod bodies;
 mod cancel;
 mod chaos;
 mod client;
+mod client_faults;
 mod command_line;
 mod configuration;
 mod connections;
