@@ -29,6 +29,8 @@ use sockets::{Socket, Sockets};
 const TICK: Duration = Duration::from_secs(1);
 /// How often while there are too many of them.
 const FAST_TICK: Duration = Duration::from_millis(100);
+/// How often while the service stops.
+const SHUTDOWN_TICK: Duration = Duration::from_millis(10);
 /// How long a connection that is given up may take to send what it still has to.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -85,7 +87,7 @@ impl Lifeline {
 #[rocket::async_trait]
 impl Fairing for Connections {
     fn info(&self) -> Info {
-        Info { name: "connections", kind: Kind::Ignite | Kind::Liftoff | Kind::Request }
+        Info { name: "connections", kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Shutdown }
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> rocket::fairing::Result {
@@ -112,6 +114,22 @@ impl Fairing for Connections {
         if let Some(peer) = request.remote() {
             request.local_cache(|| UnderWay::begin(&self.peers, peer));
         }
+    }
+
+    /// Rocket lets all of the grace period pass if one connection, be it an idle one, is open when the fairings are done, and
+    /// listens until then.
+    async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        let grace = Duration::from_secs(rocket.config().shutdown.grace.into());
+        let mut sockets = Sockets::new(rocket.config().port);
+        if let Err(error) = sockets.stop_listening() {
+            log::warn!("connections are taken until the last request has ended: {error}");
+        }
+        let closed = async {
+            while sockets.connections().is_ok_and(|open| !open.is_empty()) {
+                tokio::time::sleep(SHUTDOWN_TICK).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(grace, closed).await;
     }
 }
 

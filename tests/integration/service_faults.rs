@@ -113,3 +113,17 @@ fn a_service_that_is_told_to_stop_finishes_what_it_has_begun() {
     next.post(&format!("/model/{long}/cancel"), &json!({})).ok(202);
     assert_eq!(next.ended(short)["status"], "trained");
 }
+
+#[test]
+fn a_service_that_is_told_to_stop_waits_for_no_client_that_asks_for_nothing() {
+    let database = Database::new();
+    // Longer than any test waits.
+    let settings = Settings::new(&database.url).set("ROCKET_SHUTDOWN", "{grace=600,mercy=600}");
+    let mut service = settings.set("ROCKET_WORKERS", 0).serve();
+    let mut idle = Raw::connect(&service);
+    assert!(idle.send("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(idle.reply().status, 200);
+    let mut silent = Raw::connect(&service);
+    assert!(service.process.stop().success());
+    assert!(idle.is_closed() && silent.is_closed());
+}

@@ -5,10 +5,10 @@ use std::fs::{File, read_dir, read_link};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
+use nix::sys::socket::{Backlog, getsockopt, listen, setsockopt, sockopt};
 
 /// More open files than any service needs; where the system sets no limit, some memory goes with each possible one.
 const MOST_DESCRIPTORS: u64 = 1 << 20;
@@ -84,9 +84,7 @@ impl Sockets {
     pub(super) fn connections(&mut self) -> io::Result<Vec<Socket>> {
         let mut before = std::mem::take(&mut self.known);
         let mut found = Vec::new();
-        for entry in read_dir("/proc/self/fd")? {
-            let path = entry?.path();
-            let (Some(descriptor), Some(number)) = (descriptor(&path), socket_number(&path)) else { continue };
+        for (descriptor, number) in all()? {
             let peer = before.remove(&number).unwrap_or_else(|| self.identify(descriptor));
             self.known.insert(number, peer);
             if let Some(peer) = peer {
@@ -96,20 +94,38 @@ impl Sockets {
         Ok(found)
     }
 
+    /// Has the system refuse further connections, though whoever listens does not know that yet.
+    ///
+    /// # Errors
+    /// When the list of descriptors cannot be read.
+    pub(super) fn stop_listening(&self) -> io::Result<()> {
+        for (descriptor, _) in all()? {
+            if let Some(listener) = self.own(descriptor).filter(is_listener) {
+                listener.shutdown(Shutdown::Both)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The client at the other end of a socket, if it is a connection to our port.
     fn identify(&self, descriptor: RawFd) -> Option<SocketAddr> {
-        let stream = duplicate(descriptor).ok()?;
-        if stream.local_addr().ok()?.port() != self.port {
-            return None;
-        }
-        let peer = stream.peer_addr();
-        if peer.is_err()
+        let stream = self.own(descriptor)?;
+        if is_listener(&stream)
             && let Err(error) = prepare(&stream)
         {
             log::warn!("the queue and the time limits of connections cannot be set: {error}");
         }
-        peer.ok()
+        stream.peer_addr().ok()
     }
+
+    /// A second descriptor of a socket, if it is one of our port.
+    fn own(&self, descriptor: RawFd) -> Option<TcpStream> {
+        duplicate(descriptor).ok().filter(|stream| stream.local_addr().is_ok_and(|local| local.port() == self.port))
+    }
+}
+
+fn is_listener(socket: &TcpStream) -> bool {
+    getsockopt(socket, sockopt::AcceptConn).unwrap_or(false)
 }
 
 /// Gives the listening socket a longer queue than Rocket does, which a short burst of clients overflows, and limits that every
@@ -118,6 +134,12 @@ fn prepare(listener: &TcpStream) -> nix::Result<()> {
     listen(listener, Backlog::MAXCONN)?;
     setsockopt(listener, sockopt::TcpUserTimeout, &SEND_TIMEOUT)?;
     setsockopt(listener, sockopt::KeepAlive, &true)
+}
+
+/// The descriptor and the number of every socket of this process.
+fn all() -> io::Result<Vec<(RawFd, u64)>> {
+    let paths: Vec<PathBuf> = read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    Ok(paths.iter().filter_map(|path| Some((descriptor(path)?, socket_number(path)?))).collect())
 }
 
 fn descriptor(path: &Path) -> Option<RawFd> {
