@@ -12,13 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 import psycopg2
 
 import growth
 from client import Client, OwnClient, csv_of
+from clock import Clock, seconds
 from processes import Process
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -35,19 +35,20 @@ SMALL = (442, 10)
 SMALL_JOB = (5, np.logspace(-3, 3, 10).tolist())
 
 
-def seconds(task):
-    start = time.perf_counter()
-    task()
-    return time.perf_counter() - start
+def median(clock, n_runs, task):
+    """Seconds of a run, all of which the clock sees as one task."""
+    times = []
+    clock(lambda: times.extend(seconds(task) for _ in range(n_runs)))
+    return statistics.median(times)
 
 
-def small(address, way):
+def small(address, way, clock):
     client, data = way(address), csv_of(*SMALL)
     client.train(data, *SMALL_JOB)
-    return statistics.median(seconds(lambda: client.train(data, *SMALL_JOB)) for _ in range(15))
+    return median(clock, 15, lambda: client.train(data, *SMALL_JOB))
 
 
-def jobs_per_second(address, n_jobs=200, n_clients=8):
+def jobs_per_second(address, clock, n_jobs=200, n_clients=8):
     """Submits from so many clients at once; until the last is trained."""
     data = csv_of(*SMALL)
 
@@ -62,23 +63,23 @@ def jobs_per_second(address, n_jobs=200, n_clients=8):
         for model in models:
             client.ended(model)
 
-    return n_jobs / seconds(run)
+    return n_jobs / clock(run)
 
 
-def large(address, way, name):
+def large(address, way, name, clock):
     n_rows, n_features, n_folds, penalties, _ = LARGE[name]
     client, data = way(address), csv_of(n_rows, n_features)
     runs = 3 if way is OwnClient else 1
-    return statistics.median(seconds(lambda: client.train(data, n_folds, penalties.tolist())) for _ in range(runs))
+    return median(clock, runs, lambda: client.train(data, n_folds, penalties.tolist()))
 
 
-def predictions(address, way, folder):
+def predictions(address, way, folder, clock):
     """Milliseconds of a request for one row, such requests a second of eight connections, and rows a second of 100,000."""
     client = way(address)
     model = client.submit(csv_of(2_000, 20), 5, [0.01, 0.1, 1.0])
     client.ended(model)
     row, rows = csv_of(1, 20, seed=5), csv_of(100_000, 20, seed=6)
-    one = statistics.median(seconds(lambda: client.predict(model, row)) for _ in range(300))
+    yield median(clock, 300, lambda: client.predict(model, row)) * 1000
     script = folder / "one.lua"
     body = row.replace("\n", "\\\\n")
     script.write_text(
@@ -87,21 +88,22 @@ def predictions(address, way, folder):
     )
     url = f"http://{address}/model/{model}/predict"
     wrk = ["wrk", "--threads", "1", "--connections", "8", "--duration", "5s", "--script", script, url]
-    text = subprocess.run(wrk, check=True, stdout=subprocess.PIPE, text=True).stdout
-    many = float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1])
-    return one * 1000, many, 100_000 / statistics.median(seconds(lambda: client.predict(model, rows)) for _ in range(5))
+    replies = []
+    clock(lambda: replies.append(subprocess.run(wrk, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    yield float(re.search(r"Requests/sec:\s*([\d.]+)", replies[0])[1])
+    yield 100_000 / median(clock, 5, lambda: client.predict(model, rows))
 
 
-def measure(address, way, folder):
+def measure(address, way, folder, clock=seconds):
     """All figures of a service: (name, value, unit, whether more is better)."""
-    yield "small: POST to trained", small(address, way) * 1000, "ms", False
-    yield "200 small jobs of 8 clients", jobs_per_second(address), "jobs/s", True
+    yield "small: POST to trained", small(address, way, clock) * 1000, "ms", False
+    yield "200 small jobs of 8 clients", jobs_per_second(address, clock), "jobs/s", True
     for name in LARGE:
-        yield f"{name}: POST to trained", large(address, way, name), "s", False
-    one, many, rows = predictions(address, way, folder)
-    yield "one row: median", one, "ms", False
-    yield "one row, 8 connections", many, "requests/s", True
-    yield "100,000 rows in a request", rows, "rows/s", True
+        yield f"{name}: POST to trained", large(address, way, name, clock), "s", False
+    predicted = predictions(address, way, folder, clock)
+    yield "one row: median", next(predicted), "ms", False
+    yield "one row, 8 connections", next(predicted), "requests/s", True
+    yield "100,000 rows in a request", next(predicted), "rows/s", True
 
 
 def limits(folder, database, csv_program):
@@ -160,7 +162,8 @@ def main(binary, csv_program):
         print("| limit of the machine | |\n|---|---|")
         for name, value, unit in limits(folder, database, csv_program):
             print(f"| {name} | {value:,.4g} {unit} |", flush=True)
-        own = list(measure(api.line, OwnClient, folder))
+        clock = Clock(api, worker)
+        own, cores = zip(*((figure, clock.cores()) for figure in measure(api.line, OwnClient, folder, clock.seconds)))
         same_way = list(measure(api.line, Client, folder))
         figures = growth.measure(api, worker)
         # The peer has the same server to itself; an API without requests sleeps.
@@ -174,6 +177,9 @@ def main(binary, csv_program):
         for (name, value, unit, more), (_, same, *_), (_, other, *_) in zip(own, same_way, theirs):
             ratios = [ours / other if more else other / ours for ours in (value, same)]
             print(f"| {name} | {value:,.4g} {unit} | {same:,.4g} | {other:,.4g} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
+        print("\n| figure | " + " | ".join(cores[0]) + " |\n" + "|---" * (1 + len(cores[0])) + "|")
+        for (name, *_), taken in zip(own, cores):
+            print(f"| {name} | " + " | ".join(f"{share:.2f}" for share in taken.values()) + " |")
         print()
         growth.report(figures, ROOT / "docs/performance.svg")
     finally:
