@@ -274,13 +274,13 @@ pub(super) fn scores<T: Solve>(
         }
         Ok(found)
     };
-    let mut scores = vec![vec![FoldScore::UNKNOWN; n_folds]; n_penalties];
+    let mut scores = vec![FoldScores::unknown(n_folds); n_penalties];
     if let Some(k) = shared {
         let n_chunks = TASKS.div_ceil(n_folds).min(n_penalties);
         let found =
             source.run.map(n_folds * n_chunks, n < 64, |t| score(k, t / n_chunks, chosen(t % n_chunks, n_chunks)))?;
         for (t, found) in found.into_iter().enumerate() {
-            chosen(t % n_chunks, n_chunks).iter().zip(found).for_each(|(i, found)| scores[*i][t / n_chunks] = found);
+            chosen(t % n_chunks, n_chunks).iter().zip(found).for_each(|(i, found)| scores[*i].set(t / n_chunks, found));
         }
     } else {
         let n_chunks = TASKS.min(n_penalties);
@@ -292,7 +292,7 @@ pub(super) fn scores<T: Solve>(
         };
         for (fold, found) in (0..n_folds).map(of_fold).enumerate() {
             for (i, found) in ascending.iter().zip(found?.into_iter().flatten()) {
-                scores[*i][fold] = found;
+                scores[*i].set(fold, found);
             }
         }
     }

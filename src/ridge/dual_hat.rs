@@ -196,9 +196,9 @@ pub(super) fn scores<T: Invert>(
         }
         Ok(found)
     })?;
-    let mut scores = vec![vec![FoldScore::UNKNOWN; folds.len()]; penalties.len()];
+    let mut scores = vec![FoldScores::unknown(folds.len()); penalties.len()];
     for (i, fold, score) in found.into_iter().flatten() {
-        scores[i][fold] = score;
+        scores[i].set(fold, score);
     }
     Ok(Some(scores))
 }

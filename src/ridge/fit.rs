@@ -13,6 +13,7 @@ use super::{
     refine::{Solution, System, refine},
     residuals::residuals,
     scores::{ACCEPTED, ROUNDOFF},
+    triangle::Triangle,
 };
 use ndarray::Array2;
 use ndarray_linalg::SVD;
@@ -64,8 +65,9 @@ pub(super) fn fit(
     source.run.report(0.95);
     let (solution, dof) = fitted;
     let condition_number = condition_number(source, objective, totals, spectrum)?;
-    let p = source.p();
-    let variation = totals.doubled.as_ref().map_or(totals.double.m[p * p - 1], |doubled| doubled.m[p * p - 1].value());
+    let d = source.columns.n_features();
+    let variation =
+        totals.doubled.as_ref().map_or(totals.double.m.diagonal(d), |doubled| doubled.m.diagonal(d).value());
     Ok(Fit { solution, dof, condition_number, variation })
 }
 
@@ -89,7 +91,7 @@ pub(super) fn in_doubles(
         return Ok(None);
     }
     factor.solve_equilibrated(&mut w);
-    let estimate = coefficient_error(&factor, &a, &w, products[source.p() * source.p() - 1].sqrt());
+    let estimate = coefficient_error(&factor, &a, &w, products.diagonal(w.len()).sqrt());
     let is_exact = w.iter().all(|w| *w == 0.0 || estimate <= ACCEPTED_UNREFINED * w.abs());
     factor.unscale(&mut w);
     if is_exact && let Some(solution) = unrefined_in_doubles(objective, total, &products, &w, estimate, factor.shift())
@@ -137,7 +139,7 @@ fn coefficient_error(factor: &CholeskyFactor, a: &[f64], w: &[f64], y: f64) -> f
 fn unrefined_in_doubles(
     objective: &Objective,
     total: &Moments<f64>,
-    products: &[f64],
+    products: &Triangle<f64>,
     w: &[f64],
     error: f64,
     shift: &[i32],
@@ -146,10 +148,10 @@ fn unrefined_in_doubles(
     let (mut squares, mut reach) = (0.0, 0.0);
     let v = |j: usize| if j < d { w[j] } else { -1.0 };
     for i in 0..p {
-        let row = &products[i * p..(i + 1) * p];
-        let right: f64 = (i + 1..p).map(|j| row[j] * v(j)).sum();
-        squares += v(i) * (row[i] * v(i) + 2.0 * right);
-        reach += v(i).abs() * row[i].sqrt();
+        let row = products.row(i);
+        let right: f64 = (i + 1..p).map(|j| row[j - i] * v(j)).sum();
+        squares += v(i) * (row[0] * v(i) + 2.0 * right);
+        reach += v(i).abs() * row[0].sqrt();
     }
     let w: Vec<Dd> = w.iter().map(|w| Dd::from(*w)).collect();
     let b = if objective.fit_intercept {
@@ -159,10 +161,10 @@ fn unrefined_in_doubles(
     };
     // Means err by about ε of a standard deviation, coefficients as estimated.
     let terms = w.iter().zip(shift).zip(&total.mean).enumerate().map(|(j, ((w, f), mean))| {
-        let deviation = (total.m[j * p + j] / total.weight.hi).sqrt();
+        let deviation = (total.m.diagonal(j) / total.weight.hi).sqrt();
         scaled(error, -f) * mean.hi.abs() + 8.0 * ROUNDOFF * w.hi.abs() * (deviation + mean.hi.abs() * f64::EPSILON)
     });
-    let of_target = 8.0 * ROUNDOFF * (total.m[p * p - 1] / total.weight.hi).sqrt();
+    let of_target = 8.0 * ROUNDOFF * (total.m.diagonal(d) / total.weight.hi).sqrt();
     let keeps_intercept = !objective.fit_intercept || terms.sum::<f64>() + of_target <= ACCEPTED_UNREFINED * b.hi.abs();
     let keeps_squares = moments_roundoffs(p) * ROUNDOFF * reach * reach <= ACCEPTED * squares;
     (keeps_intercept && keeps_squares).then_some(Solution { w, b, squares })
@@ -256,14 +258,14 @@ pub(super) fn correlation_spectrum(n_rows: usize, objective: &Objective, total: 
         return Spectrum::Dependent;
     }
     let products = products(objective, total);
-    let scale: Vec<f64> = (0..d).map(|j| products[j * p + j].sqrt()).collect();
+    let scale: Vec<f64> = (0..d).map(|j| products.diagonal(j).sqrt()).collect();
     if scale.contains(&0.0) {
         return Spectrum::Dependent;
     }
     let mut correlation = vec![0.0; d * d];
     for i in 0..d {
         for j in i..d {
-            correlation[i * d + j] = products[i * p + j] / scale[i] / scale[j];
+            correlation[i * d + j] = products.at(i, j) / scale[i] / scale[j];
         }
     }
     blas::eigenvalues(d, correlation).map_or(Spectrum::Ends(f64::NAN, f64::NAN), |c| Spectrum::Ends(c[0], c[d - 1]))
@@ -328,6 +330,6 @@ pub(super) fn in_original_units(
 /// The columns of (features.., target) whose products are zero or near over- or underflow.
 pub(super) fn out_of_range(m: &Moments<f64>) -> Vec<usize> {
     let p = m.p();
-    let is_in_range = |j: &usize| (-400..400).contains(&exponent(m.m[j * p + j])) && m.mean[*j].hi.abs() < 1e150;
+    let is_in_range = |j: &usize| (-400..400).contains(&exponent(m.m.diagonal(*j))) && m.mean[*j].hi.abs() < 1e150;
     (0..p).filter(|j| !is_in_range(j)).collect()
 }

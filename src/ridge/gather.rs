@@ -1,11 +1,13 @@
 //! Passes over the rows: their moments by cells (folds), and their range.
 
 use super::{
+    block::{Block, GrowingMoments},
     columns::Columns,
     double_double::scaled,
     error::RidgeError,
-    moments::{Block, Moments, Real},
+    moments::Moments,
     narrow::{self, NarrowCells},
+    precision::Real,
     rows::{Rows, for_each_row},
     run::{Phase, Run},
     simd,
@@ -34,6 +36,9 @@ const MOST_VALUES: usize = 1 << 25;
 pub(super) fn room_for_sums(n_rows: usize, p: usize) -> usize {
     n_rows.saturating_mul(p).clamp(LEAST_VALUES, MOST_VALUES)
 }
+
+/// Passes over the rows for moments that do not find room at once.
+const MOST_PASSES: usize = 4;
 
 /// Below this many values, threads cost more than they bring.
 const SMALL: usize = 100_000;
@@ -105,26 +110,30 @@ impl<'a> Source<'a> {
         cell_of: impl Fn(usize) -> Option<usize> + Sync,
         share: (f64, f64),
     ) -> Result<Vec<Moments<T>>, RidgeError> {
-        let most = self.most_chunks::<T>(n_cells, 0);
-        if most >= 2 || n_cells == 1 {
-            return self.some_moments(n_cells, most, cell_of, share);
+        // As few passes, each for some of the cells, as leave room for two chunks.
+        let most = |n_passes: usize| {
+            let n_now = n_cells.div_ceil(n_passes);
+            self.most_chunks::<T>(n_now, n_cells - n_now)
+        };
+        let n_passes = (1..=MOST_PASSES.min(n_cells)).find(|n| most(*n) >= 2).unwrap_or(1);
+        let mut moments = Vec::with_capacity(n_cells);
+        for pass in 0..n_passes {
+            let cells = pass * n_cells / n_passes..(pass + 1) * n_cells / n_passes;
+            let cell_of = |row| cell_of(row).filter(|cell| cells.contains(cell)).map(|cell| cell - cells.start);
+            let at = |pass: usize| share.0 + (share.1 - share.0) * pass as f64 / n_passes as f64;
+            moments.extend(self.some_moments(cells.len(), most(n_passes), cell_of, (at(pass), at(pass + 1)))?);
         }
-        // Half of the cells in each of two passes leave room for two chunks.
-        let (half, middle) = (n_cells / 2, (share.0 + share.1) / 2.0);
-        let first = |row| cell_of(row).filter(|cell| *cell < half);
-        let mut moments = self.some_moments(half, self.most_chunks::<T>(half, 0), first, (share.0, middle))?;
-        let rest = n_cells - half;
-        let second = |row| cell_of(row).and_then(|cell| cell.checked_sub(half));
-        moments.extend(self.some_moments(rest, self.most_chunks::<T>(rest, half), second, (middle, share.1))?);
         Ok(moments)
     }
 
-    /// How many chunks may have moments of their own for `n_cells` cells, beside those of `n_kept` cells: together they must
-    /// not take more than there is room for.
-    fn most_chunks<T>(&self, n_cells: usize, n_kept: usize) -> usize {
+    /// How many chunks may have moments of their own for `n_cells` cells, beside those of `n_kept` cells, which take half as
+    /// much: with the rows that are collected, and with room for what BLAS and the allocator take, together no more than there
+    /// is room for.
+    fn most_chunks<T: Real>(&self, n_cells: usize, n_kept: usize) -> usize {
         let (n, p) = (self.rows.n_rows(), self.p());
-        let cell_values = (p * p * size_of::<T>() / 8).max(1);
-        (room_for_sums(n, p) / cell_values).saturating_sub(n_kept) / n_cells
+        let room = room_for_sums(n, p) * 3 / 4;
+        let square = p * p * size_of::<T>() / 8;
+        room.saturating_sub(n_kept * square / 2) / ((square + Cells::<T>::capacity(n, p, n_cells) * p) * n_cells)
     }
 
     fn some_moments<T: Real>(
@@ -136,8 +145,9 @@ impl<'a> Source<'a> {
     ) -> Result<Vec<Moments<T>>, RidgeError> {
         let n = self.rows.n_rows();
         let cell_values = self.p() * self.p() * n_cells * size_of::<T>() / 8;
-        // Enough rows in a cell make up for merging it.
-        let chunks = self.chunks(most.min(n / (256 * n_cells)).clamp(2, 16).min(most.max(1)));
+        // Enough rows in a cell make up for merging it; powers of two keep all threads busy.
+        let n_chunks = most.min(n / (256 * n_cells)).clamp(2, 16).min(most.max(1));
+        let chunks = self.chunks(1 << n_chunks.ilog2());
         let phase = self.run.phase(share.0, share.1, self.rows.n_blocks());
         let mut parts: Vec<Vec<Moments<T>>> = self.run.map(chunks.len(), self.is_small(), |c| {
             T::chunk_moments(self, chunks[c].clone(), n_cells, &cell_of, &phase)
@@ -240,7 +250,7 @@ struct Cells<'s, T> {
     source: &'s Source<'s>,
     /// See [`Columns::parts`].
     parts: Vec<(usize, Range<usize>)>,
-    moments: Vec<Moments<T>>,
+    moments: Vec<GrowingMoments<T>>,
     blocks: Vec<Block>,
     /// Each cell's first row; the rows are kept as differences from it, so that constant columns vanish exactly and
     /// nothing cancels later.
@@ -252,15 +262,20 @@ struct Cells<'s, T> {
 impl<'s, T: Real> Cells<'s, T> {
     fn new(source: &'s Source<'s>, n_cells: usize) -> Self {
         let (n, p) = (source.rows.n_rows(), source.p());
-        let capacity = rows_at_once(n * p, T::stride(p), n_cells, if T::IS_DOUBLED { (1, 64) } else { (256, 512) });
+        let capacity = Self::capacity(n, p, n_cells);
         Self {
             source,
             parts: source.columns.parts().collect(),
-            moments: vec![Moments { weight: Default::default(), mean: Vec::new(), m: Vec::new() }; n_cells],
+            moments: vec![GrowingMoments::new(0); n_cells],
             blocks: (0..n_cells).map(|_| Block::new::<T>(source.p(), capacity)).collect(),
             shifts: vec![Vec::new(); n_cells],
             z: vec![0.0; source.p()],
         }
+    }
+
+    /// How many rows of a cell are collected.
+    fn capacity(n: usize, p: usize, n_cells: usize) -> usize {
+        rows_at_once(n * p, T::stride(p), n_cells, if T::IS_DOUBLED { (1, 64) } else { (256, 512) })
     }
 
     fn push(&mut self, cell: usize, row: &[f64], weight: f64) {
@@ -268,7 +283,7 @@ impl<'s, T: Real> Cells<'s, T> {
         if shift.is_empty() {
             shift.resize(self.source.p(), 0.0);
             self.source.gather(row, shift);
-            self.moments[cell] = Moments::empty(self.source.p());
+            self.moments[cell] = GrowingMoments::new(self.source.p());
         }
         if T::IS_DOUBLED || self.source.is_scaled() {
             self.source.gather(row, &mut self.z);
@@ -288,7 +303,7 @@ impl<'s, T: Real> Cells<'s, T> {
         for ((moments, block), shift) in self.moments.iter_mut().zip(&mut self.blocks).zip(&self.shifts) {
             moments.add_block(block, shift);
         }
-        self.moments
+        self.moments.into_iter().map(GrowingMoments::finish).collect()
     }
 }
 

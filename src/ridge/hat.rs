@@ -14,6 +14,7 @@ use super::{
     normal::{CholeskyFactor, Equilibrated, Objective, products},
     rows::for_each_row,
     scores::{FoldScore, FoldScores, ROUNDOFF},
+    triangle::Triangle,
 };
 use ndarray::{ArrayView1, ArrayView2};
 use std::ops::Range;
@@ -71,6 +72,9 @@ struct HatFactor {
     rounding: Rounding,
 }
 
+/// What a smallest eigenvalue of `I - H_ff` must exceed: its inverse enlarges all rounding errors.
+pub(super) const LEAST_GAP: f64 = 1e-4;
+
 /// What the rounding errors of a fit depend on.
 pub(super) struct Rounding {
     /// The condition number of the system that was solved.
@@ -85,7 +89,7 @@ impl Rounding {
     ///
     /// As in the primal: residuals err by `u (h κ Σ w_j² G_jj)^(1/2)`, leverages by `u κ h`; both count `1 / (1 - h)` times.
     fn score(&self, mse: f64, leverage: f64, gap: f64, size: f64) -> FoldScore {
-        if !(gap > 1e-4) {
+        if !(gap > LEAST_GAP) {
             return FoldScore::UNKNOWN;
         }
         let residual = ROUNDOFF * ((leverage * self.condition * self.size).sqrt() + size) / gap;
@@ -95,7 +99,7 @@ impl Rounding {
 
     /// The same for a fold of one row: `e = (y - ŷ) / (1 - h)`; target and fitted value are multiplied by the root of the
     /// row's weight.
-    pub(super) fn score_of_row(&self, y: f64, fitted: f64, leverage: f64, root: f64) -> FoldScore {
+    fn score_of_row(&self, y: f64, fitted: f64, leverage: f64, root: f64) -> FoldScore {
         let e = (y - fitted) / (1.0 - leverage);
         self.score(e * e / (root * root), leverage, 1.0 - leverage, y.abs().max(fitted.abs()) / root)
     }
@@ -139,7 +143,7 @@ pub(super) fn by_factors(
     let class_of = |fold: usize| classes.partition_point(|w| w.total_cmp(&class_of[fold]).is_lt());
     let phase = source.run.phase(share.0, share.1, penalties.len() * classes.len());
     let factors_at_once = ((1 << 22) / (p * p)).clamp(1, penalties.len() * classes.len());
-    let mut scores = vec![vec![FoldScore::UNKNOWN; n_folds]; penalties.len()];
+    let mut scores = vec![FoldScores::unknown(n_folds); penalties.len()];
     let jobs: Vec<(usize, usize)> =
         (0..classes.len()).flat_map(|c| (0..penalties.len()).map(move |i| (c, i))).collect();
     // Groups of folds of about 256 rows.
@@ -150,7 +154,7 @@ pub(super) fn by_factors(
         let factors = source.run.map(jobs.len(), p < 64, |t| {
             let (class, i) = jobs[t];
             let training =
-                Moments { weight: weight - Dd::from(classes[class]), mean: total.mean.clone(), m: Vec::new() };
+                Moments { weight: weight - Dd::from(classes[class]), mean: total.mean.clone(), m: Triangle::default() };
             phase.step()?;
             let equations = Equilibrated::new(objective, &training, &products, penalties[i], &source.exponents);
             Ok(hat_factor(equations, &products))
@@ -171,13 +175,13 @@ pub(super) fn by_factors(
             Ok(found)
         })?;
         for (i, fold, score) in found.into_iter().flatten() {
-            scores[i][fold] = score;
+            scores[i].set(fold, score);
         }
     }
     Ok(scores)
 }
 
-fn hat_factor(equations: Equilibrated<f64>, products: &[f64]) -> Option<HatFactor> {
+fn hat_factor(equations: Equilibrated<f64>, products: &Triangle<f64>) -> Option<HatFactor> {
     let d = equations.d;
     let mut w = equations.b.clone();
     let factor = CholeskyFactor::new(equations, None)?;
@@ -188,7 +192,7 @@ fn hat_factor(equations: Equilibrated<f64>, products: &[f64]) -> Option<HatFacto
         let scale = scaled(1.0, -f);
         row.iter_mut().for_each(|x| *x *= scale);
     }
-    let size = w.iter().enumerate().map(|(j, w)| w * w * products[j * (d + 1) + j]).sum();
+    let size = w.iter().enumerate().map(|(j, w)| w * w * products.diagonal(j)).sum();
     Some(HatFactor { to_hat, w, rounding: Rounding { condition: factor.condition(), size } })
 }
 

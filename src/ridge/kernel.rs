@@ -5,7 +5,7 @@ use super::{
     double_double::{Dd, scaled, two_sum},
     error::RidgeError,
     gather::Source,
-    moments::Real,
+    precision::Real,
     rows::for_each_row,
     simd,
 };

@@ -12,6 +12,7 @@
 
 pub mod allocator;
 pub mod blas;
+mod block;
 mod check;
 mod columns;
 mod dd_loops;
@@ -35,6 +36,7 @@ mod narrow;
 mod normal;
 mod params;
 mod pivoted;
+mod precision;
 mod primal;
 mod refine;
 mod report;
@@ -47,6 +49,7 @@ mod simd;
 mod tests;
 mod training;
 mod transpose;
+mod triangle;
 mod validate;
 
 pub use error::RidgeError;

@@ -9,6 +9,7 @@ use super::{
     gram::{self, padded},
     moments::Moments,
     simd::{Aligned, kernel, prefetch},
+    triangle::Triangle,
 };
 
 /// The cell of a row that is in none or has no weight.
@@ -78,7 +79,7 @@ impl<'s> NarrowCells<'s> {
             lengths: vec![0; n_cells],
             weights: vec![0.0; n_weights],
             shifts,
-            moments: vec![Moments { weight: Dd::ZERO, mean: Vec::new(), m: Vec::new() }; n_cells],
+            moments: vec![Moments::empty(0); n_cells],
             cells: Vec::new(),
             block_weights: Vec::new(),
             gathered: Vec::new(),
@@ -321,16 +322,18 @@ kernel! {
     }
 }
 
+/// `m += gram - weight offset offsetᵀ`.
+fn subtract_mean(gram: &[f64], weight: f64, offset: &[f64], m: &mut Triangle<f64>) {
+    for (i, (row, gram)) in m.rows_mut().zip(gram.chunks_exact(padded(offset.len() + 1))).enumerate() {
+        subtract_products(&gram[i..], weight * offset[i], &offset[i..], row);
+    }
+}
+
 kernel! {
-    /// `m += gram - weight offset offsetᵀ` on the upper triangle.
-    fn subtract_mean(gram: &[f64], weight: f64, offset: &[f64], m: &mut [f64]) {
-        let (p, stride) = (offset.len(), padded(offset.len() + 1));
-        for i in 0..p {
-            let left = weight * offset[i];
-            let products = &gram[i * stride + i..i * stride + p];
-            for ((m, product), right) in m[i * p + i..(i + 1) * p].iter_mut().zip(products).zip(&offset[i..]) {
-                *m += product - left * right;
-            }
+    /// `m += products - left right`.
+    fn subtract_products(products: &[f64], left: f64, right: &[f64], m: &mut [f64]) {
+        for ((m, product), right) in m.iter_mut().zip(products).zip(right) {
+            *m += product - left * right;
         }
     }
 }

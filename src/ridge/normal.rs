@@ -3,8 +3,10 @@
 use super::{
     blas,
     double_double::{Dd, exponent, scaled},
-    moments::{Moments, Real},
+    moments::Moments,
     params::{Loss, Params},
+    precision::Real,
+    triangle::Triangle,
 };
 use std::borrow::Cow;
 
@@ -38,7 +40,7 @@ impl Objective {
 }
 
 /// The products of a training set that the objective sees: (p, p), centred with an intercept, else around zero.
-pub(super) fn products<'m, T: Real>(objective: &Objective, training: &'m Moments<T>) -> Cow<'m, [T]> {
+pub(super) fn products<'m, T: Real>(objective: &Objective, training: &'m Moments<T>) -> Cow<'m, Triangle<T>> {
     if objective.fit_intercept { Cow::Borrowed(&training.m) } else { Cow::Owned(training.around_zero()) }
 }
 
@@ -67,7 +69,7 @@ impl<T: Real> Equilibrated<T> {
     pub(super) fn new(
         objective: &Objective,
         training: &Moments<T>,
-        products: &[T],
+        products: &Triangle<T>,
         penalty: f64,
         units: &[i32],
     ) -> Self {
@@ -79,19 +81,18 @@ impl<T: Real> Equilibrated<T> {
         room: Vec<T>,
         objective: &Objective,
         training: &Moments<T>,
-        products: &[T],
+        products: &Triangle<T>,
         penalty: f64,
         units: &[i32],
     ) -> Self {
-        let p = training.p();
-        let d = p - 1;
+        let d = training.p() - 1;
         let (alpha, alpha_exponent) = objective.ridge(penalty, training.weight);
         let one = Dd::from(1.0);
         let (mut ridge, mut shift, mut metric, mut factor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for j in 0..d {
+        for (j, unit) in units.iter().enumerate().take(d) {
             // α w_j² in original units; standardize: α s_j² w_j² with s_j² = M_jj / W, whatever the units.
-            let variance = if objective.standardize { training.m[j * p + j].dd() / training.weight } else { one };
-            let square = products[j * p + j].dd().hi;
+            let variance = if objective.standardize { training.m.diagonal(j).dd() / training.weight } else { one };
+            let square = products.diagonal(j).dd().hi;
             if !(variance.hi > 0.0) || (square == 0.0 && alpha.hi == 0.0) {
                 ridge.push(T::from(0.0));
                 shift.push(0);
@@ -103,7 +104,7 @@ impl<T: Real> Equilibrated<T> {
                 let e = exponent(variance.hi).div_euclid(2);
                 (variance.scaled(-2 * e), e)
             } else {
-                (one, -units[j])
+                (one, -unit)
             };
             let size = |x: f64, e: i32| {
                 if x > 0.0 { (exponent(x) + e).div_euclid(2) } else { i32::MIN }
@@ -119,7 +120,7 @@ impl<T: Real> Equilibrated<T> {
         a.resize(d * d, T::from(0.0));
         for i in 0..d {
             let row = &mut a[i * d + i..(i + 1) * d];
-            let from = &products[i * p + i..i * p + d];
+            let from = &products.row(i)[..d - i];
             for ((a, g), factor_j) in row.iter_mut().zip(from).zip(&factor[i..]) {
                 *a = *g * factor[i] * *factor_j;
             }
@@ -130,7 +131,7 @@ impl<T: Real> Equilibrated<T> {
                 row[0] = row[0] + ridge[i];
             }
         }
-        let b = (0..d).map(|j| products[j * p + d] * factor[j]).collect();
+        let b = (0..d).map(|j| products.at(j, d) * factor[j]).collect();
         Self { d, a, b, ridge, shift, metric, n_unseen }
     }
 

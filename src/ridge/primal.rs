@@ -12,6 +12,7 @@ use super::{
     scores::{ACCEPTED, FoldScore, FoldScores, ROUNDOFF},
     simd,
     training::FoldMoments,
+    triangle::Triangle,
 };
 use std::ops::Range;
 
@@ -57,7 +58,7 @@ pub(super) fn double_scores(
         }
         Ok(found)
     };
-    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
+    let mut scores = vec![FoldScores::default(); penalties.len()];
     let mut keep = |found: Vec<FoldScore>| ascending.iter().zip(found).for_each(|(i, score)| scores[*i].push(score));
     if folds.are_few() {
         let n_shares = if source.is_small() { 1 } else { TASKS.div_ceil(n_folds).min(penalties.len()) };
@@ -99,7 +100,7 @@ simd::kernel! {
 fn score(
     objective: &Objective,
     training: &Moments<f64>,
-    products: &[f64],
+    products: &Triangle<f64>,
     own: &Moments<f64>,
     w: Vec<f64>,
     factor: &CholeskyFactor,
@@ -116,21 +117,21 @@ fn score(
     let weight = own.weight.value();
     let (mut sse, mut size) = (0.0, 0.0);
     for i in 0..p {
-        let row = &own.m[i * p + i..(i + 1) * p];
+        let row = own.m.row(i);
         let right = dot(&row[1..], &v[i + 1..]);
         sse += v[i] * (row[0] * v[i] + 2.0 * right);
         size += v[i] * v[i] * (row[0] / weight + offset[i] * offset[i]);
     }
     let at_mean: f64 = offset.iter().zip(&v).map(|(offset, v)| offset * v).sum();
     let mse = sse / weight + at_mean * at_mean;
-    let training_size: f64 = (0..p).map(|j| v[j] * v[j] * products[j * p + j]).sum();
+    let training_size: f64 = (0..p).map(|j| v[j] * v[j] * products.diagonal(j)).sum();
     // δw = A⁻¹ δA w with |δA| about u |A| changes predictions by u (ℓ κ(A) Σ w_j² A_jj)^(1/2) in the mean, where ℓ is the mean
     // of xᵀ A⁻¹ x over the fold (Higham 2002, 10.1); the quadratic form cancels down to the error of its terms.
     let error_for = |leverage: f64| {
         let prediction = ROUNDOFF * (leverage * factor.condition() * training_size).sqrt() + ROUNDOFF * size.sqrt();
         4.0 * ROUNDOFF * size + 4.0 * prediction * mse.sqrt() + 4.0 * prediction * prediction
     };
-    let squares = |j: usize| scaled(own.m[j * p + j] / weight + offset[j] * offset[j], -2 * factor.shift()[j]);
+    let squares = |j: usize| scaled(own.m.diagonal(j) / weight + offset[j] * offset[j], -2 * factor.shift()[j]);
     let bound = factor.norms.inverse(p - 1) * (0..p - 1).map(squares).sum::<f64>();
     let mut error = error_for(bound.min(*known_leverage));
     if !(error <= ACCEPTED * mse) && *known_leverage > bound {
@@ -142,14 +143,14 @@ fn score(
 
 /// The mean of `xᵀ A⁻¹ x` over the rows of a fold: `Σ_jk (A⁻¹)_jk (F / W_f + δ δᵀ)_jk` (dpotri).
 fn leverage(own: &Moments<f64>, offset: &[f64], factor: &CholeskyFactor) -> f64 {
-    let (p, d) = (own.p(), own.p() - 1);
+    let d = own.p() - 1;
     let inverse = factor.inverse();
     let scale: Vec<f64> = factor.shift().iter().map(|f| scaled(1.0, -f)).collect();
     let weight = own.weight.value();
     let mut sum = 0.0;
     for j in 0..d {
         let entry =
-            |k: usize| (own.m[j * p + k] / weight + offset[j] * offset[k]) * scale[j] * scale[k] * inverse[j * d + k];
+            |k: usize| (own.m.at(j, k) / weight + offset[j] * offset[k]) * scale[j] * scale[k] * inverse[j * d + k];
         sum += entry(j) + 2.0 * (j + 1..d).map(entry).sum::<f64>();
     }
     sum.abs()
@@ -175,7 +176,7 @@ pub(super) fn doubled_scores(
     let n_folds = partition.n_folds();
     let phase = source.run.phase(share.0, share.1, n_folds);
     let tolerance = |penalty| rank_tolerance(penalty, source.rows.n_rows(), source.columns.n_features());
-    let mut scores = vec![Vec::with_capacity(n_folds); penalties.len()];
+    let mut scores = vec![FoldScores::default(); penalties.len()];
     let visit = |_: usize, training: &Moments<Dd>, _: &Moments<Dd>| {
         let products = products(objective, training);
         let fit = |penalty: &f64| {

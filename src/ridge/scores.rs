@@ -21,23 +21,51 @@ pub(super) const ROUNDOFF: f64 = f64::EPSILON / 2.0;
 /// The relative error of a mean MSE that is accepted from double precision: ten digits are promised, one is for safety.
 pub(super) const ACCEPTED: f64 = 1e-11;
 
-/// The errors of one penalty, by fold.
-pub(super) type FoldScores = Vec<FoldScore>;
+/// The errors of one penalty. There may be as many folds as rows, so that only the sum of their bounds is kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FoldScores {
+    /// By fold; NaN where nothing is known.
+    pub(super) mse: Vec<f64>,
+    /// The sum of [`FoldScore::error`] over the folds.
+    pub(super) error: f64,
+}
+
+impl FoldScores {
+    /// Of folds of which nothing is known yet.
+    pub(super) fn unknown(n_folds: usize) -> Self {
+        Self { mse: vec![f64::NAN; n_folds], error: 0.0 }
+    }
+
+    /// Adds that of the next fold.
+    pub(super) fn push(&mut self, score: FoldScore) {
+        self.mse.push(score.mse);
+        self.error += score.error;
+    }
+
+    /// Sets that of a fold of which nothing was known.
+    pub(super) fn set(&mut self, fold: usize, score: FoldScore) {
+        self.mse[fold] = score.mse;
+        self.error += score.error;
+    }
+
+    /// Adds those of folds that follow.
+    pub(super) fn append(&mut self, mut others: Self) {
+        self.mse.append(&mut others.mse);
+        self.error += others.error;
+    }
+}
 
 /// Whether the mean over the folds keeps the promise. A sum over no folds, NaN or infinity does not.
-pub(super) fn is_certified(folds: &[FoldScore]) -> bool {
-    let mse: f64 = folds.iter().map(|fold| fold.mse).sum();
-    let error: f64 = folds.iter().map(|fold| fold.error).sum();
-    error <= ACCEPTED * mse
+pub(super) fn is_certified(scores: &FoldScores) -> bool {
+    scores.error <= ACCEPTED * sum_of(&scores.mse, |mse| mse)
 }
 
 /// Mean and population standard deviation of the folds' errors; `unit`: the exponent of the target's unit.
-pub(super) fn penalty_score(penalty: f64, folds: &[FoldScore], unit: i32) -> Result<PenaltyScore, RidgeError> {
-    let fold_mse: Vec<f64> = if unit == 0 {
-        folds.iter().map(|fold| fold.mse).collect()
-    } else {
-        folds.iter().map(|fold| scaled(fold.mse, 2 * unit)).collect()
-    };
+pub(super) fn penalty_score(penalty: f64, scores: FoldScores, unit: i32) -> Result<PenaltyScore, RidgeError> {
+    let mut fold_mse = scores.mse;
+    if unit != 0 {
+        fold_mse.iter_mut().for_each(|mse| *mse = scaled(*mse, 2 * unit));
+    }
     let share = 1.0 / fold_mse.len() as f64;
     // Multiplied before they are summed: the mean of representable numbers must not overflow.
     let mean_mse = sum_of(&fold_mse, |mse| mse * share);

@@ -4,7 +4,8 @@ use super::{
     error::RidgeError,
     folds::Partition,
     gather::{self, Source},
-    moments::{Moments, Real},
+    moments::Moments,
+    precision::Real,
     run::Phase,
 };
 use std::ops::Range;

@@ -112,7 +112,7 @@ fn primal(
         uncertain.into_iter().zip(again).for_each(|(i, score)| scores[i] = score);
         totals.doubled = Some(folds.total());
     }
-    let (cv, best) = table(&penalties, &scores, source)?;
+    let (cv, best) = table(&penalties, scores, source)?;
     source.run.report(0.9);
     let weight = totals.double.weight;
     let fit = fit::fit(source, objective, penalties[best], &mut totals, found.into_inner())?;
@@ -155,7 +155,7 @@ fn dual(
         let again = dual_scores(source, &samples, doubled.as_deref(), objective, &chosen, partition, (0.6, 0.9))?;
         uncertain.into_iter().zip(again).for_each(|(i, score)| scores[i] = score);
     }
-    let (cv, best) = table(&penalties, &scores, source)?;
+    let (cv, best) = table(&penalties, scores, source)?;
     source.run.report(0.9);
     let weight = samples.weights.iter().fold(Dd::ZERO, |sum, w| sum + Dd::from(*w));
     let fit = dual_fit::fit(source, &samples, shared, objective, penalties[best])?;
@@ -175,7 +175,7 @@ fn dual_scores<T: dual::Solve + dual_hat::Invert>(
 ) -> Result<Vec<FoldScores>, RidgeError> {
     if let Some(k) = shared
         && let Some(scores) = dual_hat::scores(source, samples, k, objective, penalties, partition, share)?
-        && (!T::IS_DOUBLED || scores.iter().flatten().all(|score| score.error == 0.0))
+        && (!T::IS_DOUBLED || scores.iter().all(|scores| scores.error == 0.0 && is_certified(scores)))
     {
         return Ok(scores);
     }
@@ -216,7 +216,7 @@ fn spectrum(objective: &Objective, total: &Moments<f64>, units: &[i32]) -> (f64,
     let scale: Vec<f64> = (0..p - 1)
         .map(|j| {
             if objective.standardize {
-                let variance = total.m[j * p + j] / total.weight.value();
+                let variance = total.m.diagonal(j) / total.weight.value();
                 if variance > 0.0 { 1.0 / variance.sqrt() } else { 0.0 }
             } else {
                 scaled(1.0, units[j])
@@ -224,7 +224,7 @@ fn spectrum(objective: &Objective, total: &Moments<f64>, units: &[i32]) -> (f64,
         })
         .collect();
     for i in 0..p - 1 {
-        let entry = |j: usize| products[i * p + j] * scale[i] * scale[j];
+        let entry = |j: usize| products.at(i, j) * scale[i] * scale[j];
         trace += entry(i);
         squared += entry(i).powi(2) + 2.0 * (i + 1..p - 1).map(|j| entry(j).powi(2)).sum::<f64>();
     }
@@ -265,7 +265,7 @@ fn take_units(
 /// The cross-validation table and the index of its best penalty.
 fn table(
     penalties: &[f64],
-    scores: &[FoldScores],
+    scores: Vec<FoldScores>,
     source: &Source<'_>,
 ) -> Result<(Vec<PenaltyScore>, usize), RidgeError> {
     let unit = source.exponents[source.columns.n_features()];

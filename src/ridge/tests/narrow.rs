@@ -12,13 +12,13 @@ use super::{exact, params, relative};
 /// Largest error of moments, with products relative to the roots of their diagonal entries, means to those of the second.
 fn moments_error(found: &Moments<f64>, truth: &Moments<Dd>) -> f64 {
     let p = truth.p();
-    let root = |j: usize| truth.m[j * p + j].value().sqrt();
+    let root = |j: usize| truth.m.diagonal(j).value().sqrt();
     let mut worst = relative(found.weight.value(), truth.weight.value());
     for i in 0..p {
         let mean = (found.mean[i] - truth.mean[i]).value().abs();
         worst = worst.max(mean / (truth.mean[i].value().abs() + root(i)));
         for j in i..p {
-            let difference = (found.m[i * p + j] - truth.m[i * p + j].value()).abs();
+            let difference = (found.m.at(i, j) - truth.m.at(i, j).value()).abs();
             worst = if difference == 0.0 { worst } else { worst.max(difference / (root(i) * root(j))) };
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn with_source<R>(
 }
 
 pub(super) fn mean(scores: &FoldScores) -> f64 {
-    scores.iter().map(|score| score.mse).sum::<f64>() / scores.len() as f64
+    scores.mse.iter().sum::<f64>() / scores.mse.len() as f64
 }
 
 pub(super) const PENALTIES: [f64; 4] = [0.0, 1e-4, 0.1, 10.0];

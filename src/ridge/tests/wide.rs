@@ -41,8 +41,8 @@ fn one_inverse_and_refits_agree_wherever_they_are_certified() {
             let refits =
                 dual::scores(source, &samples, Some(&doubled[..]), objective, &PENALTIES, &partition, share).unwrap();
             for ((inverse, exact), refits) in inverse.iter().zip(&exact).zip(&refits) {
-                for (one, other) in exact.iter().zip(refits) {
-                    assert!(relative(one.mse, other.mse) <= 1e-12, "{one:?} {other:?}");
+                for (one, other) in exact.mse.iter().zip(&refits.mse) {
+                    assert!(relative(*one, *other) <= 1e-12, "{one:?} {other:?}");
                 }
                 if is_certified(inverse) {
                     n_certified += 1;
