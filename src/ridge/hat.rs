@@ -105,7 +105,7 @@ impl Rounding {
     }
 }
 
-/// All penalties' errors in every fold, by penalty, then fold.
+/// All penalties' errors in every fold, by penalty, then fold. `beside` is done meanwhile if a thread has nothing else to do.
 pub(super) fn scores(
     source: &Source<'_>,
     partition: &Partition,
@@ -113,9 +113,10 @@ pub(super) fn scores(
     total: &Moments<f64>,
     penalties: &[f64],
     share: (f64, f64),
+    beside: &(dyn Fn() + Sync),
 ) -> Result<Vec<FoldScores>, RidgeError> {
     let products = products(objective, total);
-    match leave_one_out::scores(source, partition, objective, total, &products, penalties)? {
+    match leave_one_out::scores(source, partition, objective, total, &products, penalties, beside)? {
         Some(scores) => Ok(scores),
         None => by_factors(source, partition, objective, total, penalties, share),
     }

@@ -18,19 +18,20 @@ use super::{
     simd::kernel,
     triangle::Triangle,
 };
-use ndarray::{Array2, ArrayView2, linalg::general_mat_mul};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul, s};
 
 /// Rows that are multiplied at once.
 const ROWS: usize = 256;
+/// Rows, and penalties, whose sums are formed at once.
+const LANES: usize = 16;
+const PENALTIES: usize = 5;
 
 /// The decomposition, and what each penalty makes of it.
-struct Spectrum {
-    /// Eigenvectors as columns, (d, d).
+pub(super) struct Spectrum {
+    /// Eigenvectors as rows, (d, d).
     vectors: Array2<f64>,
-    /// `1 / (s_k + α)`, (penalties, d).
-    inverse: Array2<f64>,
-    /// `<q_k, g> / (s_k + α)`, (penalties, d).
-    fit: Array2<f64>,
+    /// By groups of penalties, then by k: `<q_k, g> / (s_k + α)` and `1 / (s_k + α)`; zeros where there are no penalties left.
+    factors: Vec<Vec<[[f64; PENALTIES]; 2]>>,
     roundings: Vec<Rounding>,
 }
 
@@ -43,13 +44,21 @@ pub(super) fn scores(
     total: &Moments<f64>,
     products: &Triangle<f64>,
     penalties: &[f64],
+    beside: &(dyn Fn() + Sync),
 ) -> Result<Option<Vec<FoldScores>>, RidgeError> {
     let n = source.rows.n_rows();
     let is_one_penalty = objective.loss == Loss::Sum || source.columns.weight.is_none();
     if partition.n_folds() != n || objective.standardize || source.is_scaled() || !is_one_penalty {
         return Ok(None);
     }
-    let Some(spectrum) = Spectrum::new(objective, total, products, penalties) else {
+    let spectrum = source.run.map(2, source.is_small(), |task| match task {
+        0 => Ok(Spectrum::new(objective, total, products, penalties)),
+        _ => {
+            beside();
+            Ok(None)
+        }
+    })?;
+    let Some(spectrum) = spectrum.into_iter().flatten().next() else {
         return Ok(None);
     };
     let centre: (Vec<f64>, Vec<f64>) = match objective.fit_intercept {
@@ -59,25 +68,19 @@ pub(super) fn scores(
     let mean_leverage = if objective.fit_intercept { 1.0 / total.weight.value() } else { 0.0 };
     let chunks = source.chunks(16);
     let parts = source.run.map(chunks.len(), source.is_small(), |c| {
-        let mut group = Group::new(penalties.len(), n.div_ceil(chunks.len()), mean_leverage);
-        let mut z = vec![0.0; source.p()];
+        let mut group = Group::new(source.p(), penalties.len(), n.div_ceil(chunks.len()), mean_leverage);
         for block in chunks[c].clone() {
             for_each_row(source.rows, block, |_, row| {
-                source.gather(row, &mut z);
-                let root = source.columns.weight(row).sqrt();
-                centre_row((&centre.0, &centre.1), root, &mut z);
-                let (x, y) = z.split_at(z.len() - 1);
-                group.x.extend_from_slice(x);
-                group.y.push(y[0]);
-                group.roots.push(root);
-                if group.y.len() == ROWS {
-                    group.finish(&spectrum);
+                source.gather(row, group.next());
+                group.roots.push(source.columns.weight(row).sqrt());
+                if group.roots.len() == ROWS {
+                    group.finish(&spectrum, &centre);
                 }
             })?;
-            group.finish(&spectrum);
+            group.finish(&spectrum, &centre);
             source.run.check()?;
         }
-        Ok(group.found)
+        Ok(group.scores())
     })?;
     let mut scores = vec![FoldScores::default(); penalties.len()];
     for part in parts {
@@ -103,8 +106,8 @@ impl Spectrum {
         let along: Vec<f64> = q.chunks_exact(d).map(|q| (0..d).map(|j| q[j] * products.at(j, d)).sum()).collect();
         // All rows weigh as much, or the weight does not matter.
         let training = total.weight - Dd::from(1.0);
-        let (m, mut roundings) = (penalties.len(), Vec::new());
-        let (mut inverse, mut fit) = (Array2::zeros((m, d)), Array2::zeros((m, d)));
+        let mut roundings = Vec::new();
+        let mut factors = vec![vec![[[0.0; PENALTIES]; 2]; d]; penalties.len().div_ceil(PENALTIES)];
         for (i, penalty) in penalties.iter().enumerate() {
             let (mantissa, e) = objective.ridge(*penalty, training);
             let alpha = scaled(mantissa.value(), e);
@@ -115,107 +118,127 @@ impl Spectrum {
             let mut w = vec![0.0; d];
             for (k, ((value, along), q)) in values.iter().zip(&along).zip(q.chunks_exact(d)).enumerate() {
                 let inverted = 1.0 / (value.max(0.0) + alpha);
-                (inverse[(i, k)], fit[(i, k)]) = (inverted, along * inverted);
+                let [fit, inverse] = &mut factors[i / PENALTIES][k];
+                (fit[i % PENALTIES], inverse[i % PENALTIES]) = (along * inverted, inverted);
                 w.iter_mut().zip(q).for_each(|(w, q)| *w += along * inverted * q);
             }
             let size = w.iter().enumerate().map(|(j, w)| w * w * products.diagonal(j)).sum();
             roundings.push(Rounding { condition: largest / least, size });
         }
-        let vectors = Array2::from_shape_vec((d, d), q).ok()?.reversed_axes();
-        Some(Self { vectors, inverse, fit, roundings })
+        Some(Self { vectors: Array2::from_shape_vec((d, d), q).ok()?, factors, roundings })
     }
 }
 
 /// Rows on their way to their errors.
-struct Group {
-    /// Shape (rows, d), centred and times the root of the weight.
-    x: Vec<f64>,
-    /// Targets, likewise.
-    y: Vec<f64>,
+pub(super) struct Group {
+    /// (features.., target), shape (rows, p); in the end centred and times the root of the weight.
+    z: Vec<f64>,
+    p: usize,
+    /// The roots of the weights of the rows that are there.
     roots: Vec<f64>,
+    /// The rows along the eigenvectors, shape (d, rows).
+    t: Vec<f64>,
     /// `1 / W` with an intercept, else 0.
     mean_leverage: f64,
     /// The rows' errors, by penalty.
-    found: Vec<FoldScores>,
+    mse: Vec<Vec<f64>>,
+    /// The sums of their bounds, by penalty.
+    bounds: Vec<[f64; LANES]>,
 }
 
 impl Group {
-    fn new(n_penalties: usize, n_rows: usize, mean_leverage: f64) -> Self {
-        let room = || FoldScores { mse: Vec::with_capacity(n_rows), error: 0.0 };
-        let found = (0..n_penalties).map(|_| room()).collect();
-        Self { x: Vec::new(), y: Vec::new(), roots: Vec::new(), mean_leverage, found }
+    fn new(p: usize, n_penalties: usize, n_rows: usize, mean_leverage: f64) -> Self {
+        Self {
+            z: vec![0.0; ROWS * p],
+            p,
+            roots: Vec::with_capacity(ROWS),
+            t: vec![0.0; ROWS * (p - 1)],
+            mean_leverage,
+            mse: (0..n_penalties).map(|_| Vec::with_capacity(n_rows)).collect(),
+            bounds: vec![[0.0; LANES]; n_penalties],
+        }
     }
 
-    fn finish(&mut self, spectrum: &Spectrum) {
-        let n = self.y.len();
-        if let Ok(x) = ArrayView2::from_shape((n, spectrum.vectors.nrows()), &self.x) {
-            let mut t = x.dot(&spectrum.vectors);
-            let by_penalty = |factor: &Array2<f64>, t: &Array2<f64>| {
-                let mut product = Array2::zeros((factor.nrows(), n));
-                general_mat_mul(1.0, factor, &t.t(), 0.0, &mut product);
-                product
-            };
-            let fitted = by_penalty(&spectrum.fit, &t);
-            t.mapv_inplace(|t| t * t);
-            let leverages = by_penalty(&spectrum.inverse, &t);
-            let of_penalties = fitted.rows().into_iter().zip(leverages.rows()).zip(&spectrum.roundings);
-            for (found, ((fitted, leverages), rounding)) in self.found.iter_mut().zip(of_penalties) {
-                let from = found.mse.len();
-                found.mse.resize(from + n, f64::NAN);
-                found.error += score_rows(
-                    rounding,
-                    self.mean_leverage,
-                    (&self.y, &self.roots),
-                    fitted.to_slice().unwrap_or_default(),
-                    leverages.to_slice().unwrap_or_default(),
-                    &mut found.mse[from..],
-                );
-            }
+    /// The place of the row that is next.
+    fn next(&mut self) -> &mut [f64] {
+        &mut self.z[self.roots.len() * self.p..][..self.p]
+    }
+
+    /// Finds the errors of the rows that are there.
+    fn finish(&mut self, spectrum: &Spectrum, centre: &(Vec<f64>, Vec<f64>)) {
+        let (n, d) = (self.roots.len(), self.p - 1);
+        centre_rows((&centre.0, &centre.1), &self.roots, &mut self.z);
+        // Whole vectors; what is behind the rows is not looked at.
+        let n_padded = n.next_multiple_of(LANES);
+        self.roots.resize(n_padded, 1.0);
+        let z = ArrayView2::from_shape((n_padded, self.p), &self.z[..n_padded * self.p]);
+        let t = ArrayViewMut2::from_shape((d, n_padded), &mut self.t[..n_padded * d]);
+        if let (Ok(z), Ok(mut t)) = (z, t) {
+            general_mat_mul(1.0, &spectrum.vectors, &z.slice(s![.., ..d]).t(), 0.0, &mut t);
         }
-        self.x.clear();
-        self.y.clear();
+        score_rows(spectrum, n, self);
         self.roots.clear();
     }
+
+    fn scores(self) -> Vec<FoldScores> {
+        let of_penalties = self.mse.into_iter().zip(self.bounds);
+        of_penalties.map(|(mse, bounds)| FoldScores { mse, error: bounds.iter().sum() }).collect()
+    }
 }
 
 kernel! {
-    /// `z = (z - centre) root`, the centre as high and low parts.
-    fn centre_row(centre: (&[f64], &[f64]), root: f64, z: &mut [f64]) {
-        for ((z, hi), lo) in z.iter_mut().zip(centre.0).zip(centre.1) {
-            *z = ((*z - hi) - lo) * root;
+    /// `z = (z - centre) root` for rows z, the centre as high and low parts.
+    fn centre_rows(centre: (&[f64], &[f64]), roots: &[f64], rows: &mut [f64]) {
+        for (z, root) in rows.chunks_exact_mut(centre.0.len()).zip(roots) {
+            for ((z, hi), lo) in z.iter_mut().zip(centre.0).zip(centre.1) {
+                *z = ((*z - hi) - lo) * root;
+            }
         }
     }
 }
 
 kernel! {
-    /// [`Rounding::score_of_row`] for many rows: sets their errors, and returns the sum of the bounds.
-    fn score_rows(
-        rounding: &Rounding,
-        mean_leverage: f64,
-        of_rows: (&[f64], &[f64]),
-        fitted: &[f64],
-        leverages: &[f64],
-        mse: &mut [f64]
-    ) -> f64 {
-        const LANES: usize = 8;
-        let (n, mut bounds) = (mse.len(), [0.0; LANES]);
-        let (y, roots, fitted, leverages) = (&of_rows.0[..n], &of_rows.1[..n], &fitted[..n], &leverages[..n]);
-        let Rounding { condition, size } = *rounding;
+    /// [`Rounding::score_of_row`] for the `n` rows of a group and all penalties.
+    fn score_rows(spectrum: &Spectrum, n: usize, group: &mut Group) {
+        let (p, n_padded) = (group.p, group.roots.len());
         for from in (0..n).step_by(LANES) {
-            for l in 0..LANES.min(n - from) {
-                let i = from + l;
-                let per_root = 1.0 / roots[i];
-                let leverage = leverages[i] + roots[i] * roots[i] * mean_leverage;
-                let gap = 1.0 - leverage;
-                let error = ((y[i] - fitted[i]) / gap * per_root).abs();
-                let reach = y[i].abs().max(fitted[i].abs()) * per_root;
-                let residual = ROUNDOFF * ((leverage * condition * size).sqrt() + reach) / gap;
-                let relative = ROUNDOFF * (condition * leverage + 2.0) / gap;
-                let bound = 4.0 * residual * error + 4.0 * residual * residual + 8.0 * relative * error * error;
-                mse[i] = error * error;
-                bounds[l] += if gap > LEAST_GAP { bound } else { f64::INFINITY };
+            let vector = |values: &[f64], from: usize| *values[from..].first_chunk::<LANES>().unwrap_or(&[0.0; LANES]);
+            let roots = vector(&group.roots, from);
+            let y: [f64; LANES] = std::array::from_fn(|l| group.z[(from + l) * p + p - 1]);
+            let per_root = roots.map(|root| 1.0 / root);
+            for (first, factors) in (0..).step_by(PENALTIES).zip(&spectrum.factors) {
+                let mut sums = [[[0.0; LANES]; PENALTIES]; 2];
+                for ([fit, inverse], t) in factors.iter().zip(group.t.chunks_exact(n_padded)) {
+                    let t = vector(t, from);
+                    let squares = t.map(|t| t * t);
+                    for i in 0..PENALTIES {
+                        for l in 0..LANES {
+                            sums[0][i][l] = t[l].mul_add(fit[i], sums[0][i][l]);
+                            sums[1][i][l] = squares[l].mul_add(inverse[i], sums[1][i][l]);
+                        }
+                    }
+                }
+                let of_penalties = spectrum.roundings[first..].iter().zip(&mut group.mse[first..]);
+                for (i, ((rounding, mse), bounds)) in of_penalties.zip(&mut group.bounds[first..]).take(PENALTIES).enumerate() {
+                    let (fitted, leverages) = (sums[0][i], sums[1][i]);
+                    let Rounding { condition, size } = *rounding;
+                    let mut found = [0.0; LANES];
+                    for l in 0..LANES {
+                        let leverage = leverages[l] + roots[l] * roots[l] * group.mean_leverage;
+                        let gap = 1.0 - leverage;
+                        let per_gap = 1.0 / gap;
+                        let error = ((y[l] - fitted[l]) * per_gap * per_root[l]).abs();
+                        let reach = y[l].abs().max(fitted[l].abs()) * per_root[l];
+                        let residual = ROUNDOFF * ((leverage * condition * size).sqrt() + reach) * per_gap;
+                        let relative = ROUNDOFF * (condition * leverage + 2.0) * per_gap;
+                        let bound = 4.0 * residual * (error + residual) + 8.0 * relative * error * error;
+                        let bound = if gap > LEAST_GAP { bound } else { f64::INFINITY };
+                        bounds[l] += if from + l < n { bound } else { 0.0 };
+                        found[l] = error * error;
+                    }
+                    mse.extend_from_slice(&found[..LANES.min(n - from)]);
+                }
             }
         }
-        bounds.iter().sum()
     }
 }

@@ -1,6 +1,11 @@
 //! Cross-validation errors by penalty and fold, and whether they keep the promised digits.
 
-use super::{double_double::scaled, error::RidgeError, report::PenaltyScore};
+use super::{
+    double_double::{exponent, scaled},
+    error::RidgeError,
+    report::PenaltyScore,
+    simd::kernel,
+};
 
 /// The mean squared error of one fold under one penalty, in squared units of the target, and a bound for its error.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +62,7 @@ impl FoldScores {
 
 /// Whether the mean over the folds keeps the promise. A sum over no folds, NaN or infinity does not.
 pub(super) fn is_certified(scores: &FoldScores) -> bool {
-    scores.error <= ACCEPTED * sum_of(&scores.mse, |mse| mse)
+    scores.error <= ACCEPTED * sum(&scores.mse, 1.0)
 }
 
 /// Mean and population standard deviation of the folds' errors; `unit`: the exponent of the target's unit.
@@ -68,29 +73,50 @@ pub(super) fn penalty_score(penalty: f64, scores: FoldScores, unit: i32) -> Resu
     }
     let share = 1.0 / fold_mse.len() as f64;
     // Multiplied before they are summed: the mean of representable numbers must not overflow.
-    let mean_mse = sum_of(&fold_mse, |mse| mse * share);
-    let largest = fold_mse.iter().fold(0.0, |a: f64, mse| a.max((mse - mean_mse).abs()));
-    let std_mse = if largest > 0.0 {
-        largest * sum_of(&fold_mse, |mse| ((mse - mean_mse) / largest).powi(2) * share).sqrt()
-    } else {
-        0.0
-    };
-    if mean_mse.is_finite() && std_mse.is_finite() && fold_mse.iter().all(|mse| mse.is_finite()) {
+    let mean_mse = sum(&fold_mse, share);
+    let largest = largest_deviation(&fold_mse, mean_mse);
+    let unit = scaled(1.0, -exponent(largest).clamp(-1000, 1000));
+    let std_mse = if largest > 0.0 { sum_of_squares(&fold_mse, mean_mse, unit, share).sqrt() / unit } else { 0.0 };
+    // The mean is finite only if all of them are.
+    if mean_mse.is_finite() && std_mse.is_finite() {
         Ok(PenaltyScore { penalty, mean_mse, std_mse, fold_mse })
     } else {
         Err(RidgeError::Overflow { what: "the mean squared error", penalty })
     }
 }
 
-/// `Σ term(x)`, in eight lanes: there may be as many folds as rows.
-fn sum_of(values: &[f64], term: impl Fn(f64) -> f64) -> f64 {
-    let (whole, rest) = values.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for values in whole {
-        sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += term(*x));
+kernel! {
+    /// `Σ x factor`.
+    fn sum(values: &[f64], factor: f64) -> f64 {
+        in_lanes(values, |sum, x| sum + x * factor).iter().sum()
     }
-    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum += term(*x));
-    sums.iter().sum()
+}
+
+kernel! {
+    /// `Σ ((x - mean) factor)² share`.
+    fn sum_of_squares(values: &[f64], mean: f64, factor: f64, share: f64) -> f64 {
+        let square = |x: f64| (x - mean) * factor * ((x - mean) * factor);
+        in_lanes(values, |sum, x| sum + square(x) * share).iter().sum()
+    }
+}
+
+kernel! {
+    /// The largest `|x - mean|`.
+    fn largest_deviation(values: &[f64], mean: f64) -> f64 {
+        in_lanes(values, |largest: f64, x| largest.max((x - mean).abs())).iter().fold(0.0, |a, b| a.max(*b))
+    }
+}
+
+/// What becomes of zeros, in eight lanes, as values are added: there may be as many folds as rows.
+#[inline(always)]
+fn in_lanes(values: &[f64], add: impl Fn(f64, f64) -> f64) -> [f64; 8] {
+    let (whole, rest) = values.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for values in whole {
+        lanes.iter_mut().zip(values).for_each(|(lane, x)| *lane = add(*lane, *x));
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = add(*lane, *x));
+    lanes
 }
 
 /// The penalty with the lowest mean MSE; on a tie the larger one.

@@ -48,7 +48,7 @@ pub(super) fn prefetch(values: &[f64], from: usize, n: usize) {
 }
 
 /// Defines a kernel three times, for CPUs with AVX-512, for those with fused multiply-add and AVX2 and for others, and
-/// chooses when it is called. All give the same bits: the products' errors are exact either way and nothing else is fused.
+/// chooses when it is called. All give the same bits: what is fused is written so, and the compiler fuses nothing else.
 macro_rules! kernel {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*

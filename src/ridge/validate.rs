@@ -100,7 +100,7 @@ fn primal(
         Some(folds) => {
             primal::double_scores(source, folds, objective, &penalties, partition.n_folds(), share, &beside)?
         }
-        None => hat::scores(source, partition, objective, &total, &penalties, share)?,
+        None => hat::scores(source, partition, objective, &total, &penalties, share, &beside)?,
     };
     drop(folds);
     let mut totals = Totals { double: total, doubled: None };

@@ -79,7 +79,7 @@ fn four_ways(values: &[f64], n_columns: usize, params: &Params) -> [Vec<FoldScor
         let total = folds.total();
         [
             primal::double_scores(source, &folds, objective, &PENALTIES, n_folds, (0.0, 0.0), &|| ()).unwrap(),
-            hat::scores(source, &partition, objective, &total, &PENALTIES, (0.0, 0.0)).unwrap(),
+            hat::scores(source, &partition, objective, &total, &PENALTIES, (0.0, 0.0), &|| ()).unwrap(),
             hat::by_factors(source, &partition, objective, &total, &PENALTIES, (0.0, 0.0)).unwrap(),
             primal::doubled_scores(source, &doubled, objective, &PENALTIES, &partition, (0.0, 0.0)).unwrap(),
         ]
