@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench engine` measures it on data made here (divan). `script/bench-engine` calls the same program:
 //! - `engine measure FILE ROWS FOLDS PENALTIES` prints the median seconds of a run on a file of doubles, the best penalty, its mean MSE, and the
-//!   peak memory of a run beside the matrix, in copies of it;
+//!   peak memory of a run beside the matrix and what a process takes once, in copies of the matrix;
 //! - `engine limit ROWS COLUMNS FOLDS PENALTIES` prints the seconds of the shape's plain limit;
 //! - `engine digits FOLDER` prints the correct digits on the sets of a folder, as `docs/engine.md` shows them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program for the developer")]
@@ -94,6 +94,10 @@ fn measure(file: &str, n_rows: usize, n_folds: usize, n_penalties: usize) {
     let bytes = std::fs::read(file).unwrap();
     let values: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
     drop(bytes);
+    // What the first run takes once, for code and BLAS's buffers, is not the rows'.
+    let (n_few, d_few) = (5_000, 25);
+    drop(run(&data(n_few, d_few), n_few, if n_folds == n_rows { n_few } else { n_folds }, n_penalties));
+    allocator::give_back();
     // The peak from here on; where there is no /proc, 0 is printed.
     std::fs::write("/proc/self/clear_refs", "5").unwrap_or_default();
     let before = memory("VmRSS:");
