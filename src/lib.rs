@@ -18,6 +18,7 @@
 //! | [`training`] | dataset and parameters to engine to result |
 //! | [`ridge`] | the engine: pure mathematics |
 //! | [`table`] | CSV to numbers |
+//! | `pace` | how often a connection is looked at for announcements |
 //! | [`watch`] | tells whoever waits for a model what becomes of it |
 //! | [`model_cache`] | keeps trained models where they are predicted from |
 //! | [`web`] | routes, requests, replies, errors |
@@ -31,6 +32,7 @@ pub mod db;
 pub mod key;
 pub mod logging;
 pub mod model_cache;
+mod pace;
 pub mod postgres;
 pub mod queue;
 pub mod retention;

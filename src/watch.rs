@@ -20,10 +20,12 @@ use crate::config::DatabaseUrl;
 pub use crate::db::models::State;
 use crate::db::{self, models};
 use crate::model_cache::ModelCache;
+use crate::pace::Pace;
 
 /// The channel on which the triggers announce models.
 const CHANNEL: &str = "ridgeline_models";
-/// How often the connection is looked at while somebody waits, or uses what is kept. That reads what has arrived and does not ask the server.
+/// How often the connection is looked at while somebody waits, or uses what is kept, at least. That reads what has arrived and
+/// does not ask the server.
 const TICK: Duration = Duration::from_millis(2);
 /// How often while nobody does.
 const IDLE: Duration = Duration::from_millis(200);
@@ -78,6 +80,7 @@ pub struct Watch(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waited_for: Mutex<HashMap<i32, Entry>>,
+    pace: Mutex<Pace>,
     cache: ModelCache,
     thread: Thread,
 }
@@ -103,7 +106,8 @@ impl Watch {
         });
         let thread = thread.context("starting the thread that watches models")?.thread().clone();
         cache.set_watcher(thread.clone());
-        let shared = Arc::new(Shared { waited_for: Mutex::default(), cache, thread });
+        let shared =
+            Arc::new(Shared { waited_for: Mutex::default(), pace: Mutex::new(Pace::new(TICK)), cache, thread });
         // The thread is there: nothing but this ends it.
         let _waits_for_it = sender.send(Arc::downgrade(&shared));
         Ok(Self(shared))
@@ -116,9 +120,9 @@ impl Watch {
             .entry(id)
             .or_insert_with(|| Entry { sight: watch::Sender::new(Sight::Nothing), document: Arc::default() });
         let subscription = Subscription { sight: entry.sight.subscribe(), document: Arc::clone(&entry.document) };
-        if waited_for.len() == 1 {
-            self.0.thread.unpark();
-        }
+        drop(waited_for);
+        self.0.pace().quicken();
+        self.0.thread.unpark();
         subscription
     }
 }
@@ -127,6 +131,10 @@ impl Shared {
     fn waited_for(&self) -> MutexGuard<'_, HashMap<i32, Entry>> {
         self.waited_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn run(shared: &Weak<Shared>, url: &DatabaseUrl) {
@@ -134,8 +142,8 @@ fn run(shared: &Weak<Shared>, url: &DatabaseUrl) {
     let mut is_failing = false;
     while let Some(shared) = shared.upgrade() {
         let is_idle = shared.waited_for().is_empty() && !shared.cache.is_used();
-        let mut pause = if is_idle { IDLE } else { TICK };
         let believed = listen_and_look(&shared, url, &mut listener);
+        let mut pause = if is_idle { IDLE } else { shared.pace().pause() };
         if let Err(error) = &believed {
             // Once is enough for a database that is away for an hour.
             let level = if is_failing { log::Level::Debug } else { log::Level::Warn };
@@ -191,9 +199,14 @@ fn listen_and_look(shared: &Shared, url: &DatabaseUrl, listener: &mut Option<Lis
         if is_due {
             listener.next_look = now + LOOK;
             waited_for.retain(|_, entry| entry.sight.receiver_count() > 0);
+            waited_for.keys().copied().collect()
+        } else {
+            announced.into_iter().filter(|id| waited_for.contains_key(id)).collect()
         }
-        waited_for.keys().copied().filter(|id| is_due || announced.contains(id)).collect()
     };
+    if !is_due && !ids.is_empty() {
+        shared.pace().quicken();
+    }
     if !ids.is_empty() || (is_due && shared.cache.is_used()) {
         hand_on(shared, &mut listener.conn, ids)?;
         listener.answered = now;

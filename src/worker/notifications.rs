@@ -8,14 +8,16 @@ use diesel::RunQueryDsl;
 use diesel::pg::PgConnection;
 
 use crate::config::DatabaseUrl;
+use crate::pace::Pace;
 use crate::{db, queue};
 
-/// How often the connection is looked at. That reads what has arrived and does not ask the server.
+/// How often the connection is looked at, at least. That reads what has arrived and does not ask the server.
 const TICK: Duration = Duration::from_millis(3);
 
 /// A connection that listens.
 pub(super) struct Notifications {
     conn: PgConnection,
+    pace: Pace,
 }
 
 impl Notifications {
@@ -23,7 +25,7 @@ impl Notifications {
     pub(super) fn listen(url: &DatabaseUrl) -> anyhow::Result<Self> {
         let mut conn = db::connect(url)?;
         diesel::sql_query(format!("LISTEN {}", queue::CHANNEL)).execute(&mut conn)?;
-        Ok(Self { conn })
+        Ok(Self { conn, pace: Pace::new(TICK) })
     }
 
     /// Waits until a job is announced, `most` has passed, or `stop` is set.
@@ -36,9 +38,10 @@ impl Notifications {
             // All that have arrived are taken together: one look at the queue answers them.
             let announced = self.conn.notifications_iter().collect::<Result<Vec<_>, _>>()?;
             if !announced.is_empty() {
+                self.pace.quicken();
                 break;
             }
-            thread::sleep(TICK);
+            thread::sleep(self.pace.pause());
         }
         Ok(())
     }
