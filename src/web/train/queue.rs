@@ -8,6 +8,7 @@ use super::super::auth::Caller;
 use super::super::error::ApiError;
 use super::super::idempotency::{accept, find_earlier};
 use super::super::ids;
+use super::super::on_blocking_thread;
 use super::refused;
 use super::request::Wish;
 use crate::db::datasets::{self, NewRows, Upload};
@@ -90,12 +91,38 @@ impl Queue<'_> {
         wish: Wish,
         keyed: Option<Keyed>,
     ) -> Result<(i32, bool), ApiError> {
-        let capacity = self.capacity;
-        let check = move |conn: &mut PgConnection| Ok((check_new(conn, &upload, &wish, capacity)?, upload, wish));
-        let (checked, upload, wish) = self.pool.run(check).await?;
-        checked.map_err(refused)?;
+        let (upload, wish) = self.check_new(upload, wish).await?;
         let owner = self.caller.owner();
         self.accept(self.enqueue(wish, keyed, move |conn| datasets::insert(conn, owner, &upload)).await?)
+    }
+
+    /// Checks parameters against rows that have just come in. They are read again where they are stored already.
+    async fn check_new(&self, upload: Upload, wish: Wish) -> Result<(Upload, Wish), ApiError> {
+        let capacity = self.capacity;
+        let (checked, upload, wish) = match upload.rows {
+            NewRows::Held(_) => {
+                let check = move || {
+                    let columns = &upload.columns;
+                    let rows = held_rows(&upload.rows, columns.len());
+                    let checked = training::check_rows(&wish.params, columns, &rows, capacity);
+                    drop(rows);
+                    Ok((checked, upload, wish))
+                };
+                on_blocking_thread(check).await?
+            }
+            NewRows::Stored(id) => {
+                let check = move |conn: &mut PgConnection| {
+                    let columns = &upload.columns;
+                    let rows = stored_rows(conn, id, columns.len(), upload.n_rows)?;
+                    let checked = own_errors_apart(training::check_rows(&wish.params, columns, &rows, capacity));
+                    drop(rows);
+                    Ok((checked?, upload, wish))
+                };
+                self.pool.run(check).await?
+            }
+        };
+        checked.map_err(refused)?;
+        Ok((upload, wish))
     }
 
     fn accept(&self, queued: Queued) -> Result<(i32, bool), ApiError> {
@@ -137,25 +164,6 @@ impl Queue<'_> {
     }
 }
 
-/// Checks parameters against rows that have just come in; `conn` reads them where they are stored already.
-fn check_new(
-    conn: &mut PgConnection,
-    upload: &Upload,
-    wish: &Wish,
-    capacity: Capacity,
-) -> Result<Result<(), CheckError>, db::Error> {
-    let columns = &upload.columns;
-    match &upload.rows {
-        NewRows::Held(chunks) => {
-            Ok(training::check_rows(&wish.params, columns, &held_rows(chunks, columns.len()), capacity))
-        }
-        NewRows::Stored(id) => {
-            let rows = stored_rows(conn, *id, columns.len(), upload.n_rows)?;
-            own_errors_apart(training::check_rows(&wish.params, columns, &rows, capacity))
-        }
-    }
-}
-
 /// Checks parameters against the dataset `id` of `owner`, which is immutable as long as it is there.
 fn check_stored(
     conn: &mut PgConnection,
@@ -179,8 +187,9 @@ fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize
     Ok(StoredRows::new(n_columns, &sizes, read))
 }
 
-/// The rows of chunks that are held.
-fn held_rows(chunks: &[Vec<f64>], n_columns: usize) -> StoredRows<'_> {
+/// The rows of so many columns that are held; none where they are stored.
+fn held_rows(rows: &NewRows, n_columns: usize) -> StoredRows<'_> {
+    let chunks: &[Vec<f64>] = if let NewRows::Held(chunks) = rows { chunks } else { &[] };
     let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
     StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].clone()))
 }
