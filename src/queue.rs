@@ -8,20 +8,24 @@
 //! Ids are taken before the commit, so of two requests that are accepted at the same moment the later one may be claimed
 //! first.
 
+mod prepared;
+mod turn;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Double, Integer, Jsonb, Text};
+use diesel::sql_types::{BigInt, Double, Integer, Text};
 use diesel_json::Json;
 
 use crate::db::clock_timestamp;
 use crate::db::idempotency::Keyed;
 use crate::db::models::{self as rows, Status};
 use crate::db::schema::models;
-use crate::training::{Params, Trained};
+use crate::training::Params;
+pub use turn::{Claimed, Turn, Wanted, turn};
 
 /// The channel on which a new job is announced. The announcement is a hint: workers look by themselves as well.
 pub const CHANNEL: &str = "ridgeline_jobs";
@@ -29,22 +33,17 @@ pub const CHANNEL: &str = "ridgeline_jobs";
 pub const MAX_ATTEMPTS: i32 = 3;
 
 /// A job that a worker has claimed.
-#[derive(Debug, Clone, QueryableByName)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// The model's id.
-    #[diesel(sql_type = Integer)]
     pub id: i32,
     /// The rows to train on.
-    #[diesel(sql_type = Integer)]
     pub dataset_id: i32,
     /// What the client asked for.
-    #[diesel(sql_type = Jsonb)]
-    pub params: Json<Params>,
+    pub params: Params,
     /// How many workers have taken it, this one counted.
-    #[diesel(sql_type = Integer)]
     pub attempt: i32,
     /// The lease's token.
-    #[diesel(sql_type = BigInt)]
     pub lease_token: i64,
 }
 
@@ -150,24 +149,6 @@ fn announce(conn: &mut PgConnection) -> QueryResult<()> {
     Ok(())
 }
 
-/// Takes the oldest queued job, if there is one: one short statement, so that no transaction stays open while training.
-///
-/// # Errors
-/// Those of the database.
-pub fn claim(conn: &mut PgConnection, lease: Duration) -> QueryResult<Option<Job>> {
-    sql_query(
-        "UPDATE models
-         SET status = 'training', attempt = attempt + 1, progress = 0, started_at = clock_timestamp(),
-             lease_token = $1, lease_until = clock_timestamp() + $2 * interval '1 second'
-         WHERE id = (SELECT id FROM models WHERE status = 'queued' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-         RETURNING id, dataset_id, params, attempt, lease_token",
-    )
-    .bind::<BigInt, _>(rand::random::<i64>())
-    .bind::<Double, _>(lease.as_secs_f64())
-    .get_result(conn)
-    .optional()
-}
-
 /// Renews the lease and reports progress. `false`: the lease is lost (the job was cancelled, or given to another worker),
 /// and the worker had better stop.
 ///
@@ -184,27 +165,6 @@ pub fn renew(conn: &mut PgConnection, job: &Job, lease: Duration, progress: f64)
     .bind::<Double, _>(progress.clamp(0.0, 1.0))
     .execute(conn)?;
     Ok(renewed == 1)
-}
-
-/// Keeps a job's result if its lease still stands; `false`: it does not, and nothing was changed.
-///
-/// # Errors
-/// Those of the database.
-pub fn complete(conn: &mut PgConnection, job: &Job, trained: &Trained) -> QueryResult<bool> {
-    let updated = diesel::update(models::table.filter(held_by(job)))
-        .set((
-            models::status.eq(Status::Trained),
-            models::progress.eq(1.0),
-            models::finished_at.eq(clock_timestamp().nullable()),
-            models::model.eq(Json(&trained.model)),
-            models::cv_results.eq(Json(&trained.cv_results)),
-            models::best.eq(Json(&trained.best)),
-            models::metrics.eq(Json(&trained.metrics)),
-            models::warnings.eq(Json(&trained.warnings)),
-            no_lease(),
-        ))
-        .execute(conn)?;
-    Ok(updated == 1)
 }
 
 /// Ends a job without a result, for a reason that the client is told; `false`: the lease was lost.

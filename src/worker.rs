@@ -22,8 +22,9 @@ use diesel::pg::PgConnection;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{Config, DatabaseUrl};
+use crate::db::datasets::{FewRows, Stored};
 use crate::db::{self, datasets};
-use crate::queue::{self, Job};
+use crate::queue::{self, Claimed, Job, Turn, Wanted};
 use crate::ridge::{self, Control, RowsError, allocator, blas};
 use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
@@ -69,7 +70,16 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
     db::limit_statements(&mut conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
     let limits = Limits { lease: config.lease, training: config.training_limit, memory: config.worker_memory };
-    let mut worker = Worker { url, limits, n_threads: config.training_threads, stop, conn: Some(conn) };
+    let mut worker = Worker {
+        url,
+        limits,
+        n_threads: config.training_threads,
+        stop,
+        conn: Some(conn),
+        next: None,
+        next_token: rand::random(),
+        next_rescue: Instant::now(),
+    };
     log::info!("worker {} is ready", std::process::id());
     worker.work();
     log::info!("worker {} has stopped", std::process::id());
@@ -121,6 +131,12 @@ struct Worker {
     stop: Arc<AtomicBool>,
     /// `None` after it broke, until it is needed again.
     conn: Option<PgConnection>,
+    /// The job that was taken with the end of the one before.
+    next: Option<Claimed>,
+    /// By which the next job will be held.
+    next_token: i64,
+    /// When it looks again for jobs of lost workers.
+    next_rescue: Instant,
 }
 
 impl Worker {
@@ -135,44 +151,68 @@ impl Worker {
                 self.pause();
             }
         }
+        if let Some(Claimed { job, .. }) = self.next.take() {
+            match self.insist(|conn| queue::give_back(conn, &job)) {
+                Ok(_kept) => log::info!("model {}: handed back before its training began", job.id),
+                Err(error) => log::warn!("model {}: left to its lease: {error:#}", job.id),
+            }
+        }
     }
 
     /// Runs one job, or waits for one.
     fn step(&mut self, notifications: &mut Option<Notifications>) -> anyhow::Result<()> {
+        if let Some(claimed) = self.next.take() {
+            // Its lease runs: what goes wrong with the jobs of others does not keep it waiting.
+            if let Err(error) = self.rescue() {
+                log::warn!("the worker cannot look for the jobs of lost workers: {error:#}");
+                self.conn = None;
+            }
+            return self.run_job(claimed);
+        }
         // Listening begins before looking, so that a job announced in between is not missed.
         let notifications = match notifications {
             Some(notifications) => notifications,
             None => notifications.insert(Notifications::listen(&self.url)?),
         };
-        let ran = self.run_next_job()?;
-        if !ran {
-            return notifications.wait(POLL, &self.stop);
+        self.rescue()?;
+        let wanted = Wanted { done: None, lease: Some(self.limits.lease), token: self.next_token };
+        match queue::turn(connected(&mut self.conn, &self.url)?, wanted)?.next {
+            Some(claimed) => self.run_job(claimed),
+            None => notifications.wait(POLL, &self.stop),
         }
-        allocator::give_back();
-        Ok(())
     }
 
-    /// Puts the jobs of lost workers back, and runs the oldest queued job to its end; `false`: there was none.
-    ///
-    /// # Errors
-    /// When the database fails for good. The job is not lost by that: its lease runs out.
-    fn run_next_job(&mut self) -> anyhow::Result<bool> {
-        let conn = connected(&mut self.conn, &self.url)?;
-        for job in queue::rescue(conn, self.limits.lease)? {
+    /// Puts the jobs of lost workers back, as often as it is time.
+    fn rescue(&mut self) -> anyhow::Result<()> {
+        if Instant::now() < self.next_rescue {
+            return Ok(());
+        }
+        for job in queue::rescue(connected(&mut self.conn, &self.url)?, self.limits.lease)? {
             let (id, attempt, status) = (job.id, job.attempt, job.status.as_str());
             log::warn!("model {id}: its worker was lost in attempt {attempt}, the model is now {status}");
         }
-        let Some(job) = queue::claim(conn, self.limits.lease)? else {
-            return Ok(false);
-        };
+        self.next_rescue = Instant::now() + POLL;
+        Ok(())
+    }
+
+    /// Runs a job to its end. With its result it takes the next one, if it is not told to stop.
+    ///
+    /// # Errors
+    /// When the database fails for good. The job is not lost by that: its lease runs out.
+    fn run_job(&mut self, claimed: Claimed) -> anyhow::Result<()> {
+        let Claimed { job, rows } = claimed;
+        self.next_token = rand::random();
+        let is_small = rows.is_some();
         let (id, started) = (job.id, Instant::now());
         let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.limits, Arc::clone(&self.stop));
-        let mut outcome = self.train(&job, &heartbeat);
+        let mut outcome = self.train(&job, rows, &heartbeat);
         let lease_lost = heartbeat.end();
         let mut kept = false;
         if !lease_lost && let Ok(Ok(trained)) = &outcome {
-            match self.insist(|conn| queue::complete(conn, &job, trained)) {
-                Ok(stands) => kept = stands,
+            let (stop, lease, token) = (Arc::clone(&self.stop), self.limits.lease, self.next_token);
+            let lease = || (!stop.load(Ordering::Relaxed)).then_some(lease);
+            match self.insist(|conn| queue::turn(conn, Wanted { done: Some((&job, trained)), lease: lease(), token })) {
+                Ok(turn) => Turn { kept, next: self.next } = turn,
                 Err(error) => outcome = refused_for_good(&job, error, "the result cannot be stored").map(Err),
             }
         }
@@ -193,15 +233,30 @@ impl Worker {
                 log::info!("model {id}: trained in {seconds:.3} s, {rows} rows, {features} features, l2_coef {best:?}");
             }
         }
-        Ok(true)
+        // What a small one has taken, the next takes again.
+        if !is_small || self.next.is_none() {
+            allocator::give_back();
+        }
+        Ok(())
     }
 
     /// Trains on the rows, which are read as the training needs them. A panic ends in a failed model, not in a dead worker.
-    fn train(&mut self, job: &Job, heartbeat: &Heartbeat) -> anyhow::Result<Result<Trained, Unfinished>> {
+    fn train(
+        &mut self,
+        job: &Job,
+        rows: Option<FewRows>,
+        heartbeat: &Heartbeat,
+    ) -> anyhow::Result<Result<Trained, Unfinished>> {
         let unreadable = |error| refused_for_good(job, error, "the rows cannot be read").map(Err);
-        let found = match self.insist(|conn| datasets::find_stored(conn, job.dataset_id)) {
-            Ok(found) => found,
-            Err(error) => return unreadable(error),
+        let (found, mut cells) = match rows {
+            Some(FewRows { columns, cells }) => {
+                let (n_rows, chunk_sizes) = (cells.len() / columns.len(), vec![cells.len()]);
+                (Stored { columns, n_rows, chunk_sizes }, Some(cells))
+            }
+            None => match self.insist(|conn| datasets::find_stored(conn, job.dataset_id)) {
+                Ok(found) => (found, None),
+                Err(error) => return unreadable(error),
+            },
         };
         let (id, attempt, rows, columns) = (job.id, job.attempt, found.n_rows, found.columns.len());
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
@@ -216,6 +271,9 @@ impl Worker {
             // Passes that take no notice of the flag themselves end here.
             if stop.load(Ordering::Relaxed) {
                 return Err("the training is to stop".into());
+            }
+            if let Some(cells) = cells.take() {
+                return Ok(cells);
             }
             let cells = self.insist_unless(stop, |conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
             // The kind of the error tells what becomes of the job.

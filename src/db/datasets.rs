@@ -17,7 +17,7 @@ use super::models::Status;
 use super::schema::{datasets, models};
 use crate::table::{ColumnStatistics, Statistics};
 pub use arrival::{NewRows, Upload, begin, drop_abandoned, forget, insert, insert_chunk, renew};
-pub use chunks::{Stored, chunk, chunk_sizes, find_stored};
+pub use chunks::{FewRows, Stored, chunk, chunk_sizes, find_stored};
 
 /// Most models that a dataset lists as its users.
 const MOST_USERS: i64 = 100;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use ridgeline::config::{Config, DatabaseUrl};
-use ridgeline::db::{self, Pool, datasets};
+use ridgeline::db::{self, Pool};
 use ridgeline::model_cache::ModelCache;
 use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
-use ridgeline::queue;
+use ridgeline::queue::{self, Wanted};
 use ridgeline::ridge::Control;
 use ridgeline::training::{self, StoredRows};
 use ridgeline::watch::Watch;
@@ -116,14 +116,16 @@ fn start() -> Client {
 
 /// Does the work of a worker.
 fn train(conn: &mut PgConnection) {
-    let job = queue::claim(conn, Duration::from_secs(60)).unwrap().unwrap();
+    let wanted = Wanted { done: None, lease: Some(Duration::from_secs(60)), token: 1 };
+    let claimed = queue::turn(conn, wanted).unwrap().next.unwrap();
+    let (job, rows) = (claimed.job, claimed.rows.unwrap());
     assert_eq!(job.id, 1);
     let control = Control { n_threads: 1, stop: &AtomicBool::new(false), progress: &|_| {} };
-    let found = datasets::find_stored(conn, job.dataset_id).unwrap();
     let trained = {
-        let read = |chunk| Ok(datasets::chunk(conn, job.dataset_id, chunk as i32)?);
-        let rows = StoredRows::new(found.columns.len(), &found.chunk_sizes, read);
-        training::fit(&job.params.0, &found.columns, &rows, &control).unwrap()
+        let read = |_| Ok(rows.cells.clone());
+        let stored = StoredRows::new(rows.columns.len(), &[rows.cells.len()], read);
+        training::fit(&job.params, &rows.columns, &stored, &control).unwrap()
     };
-    assert!(queue::complete(conn, &job, &trained).unwrap());
+    let wanted = Wanted { done: Some((&job, &trained)), lease: None, token: 1 };
+    assert!(queue::turn(conn, wanted).unwrap().kept);
 }

@@ -1,6 +1,9 @@
 //! The queue and its workers: order, leases, and workers that are lost.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
+use ridgeline::queue::{self, Wanted};
 use serde_json::{Value, json};
 
 use crate::support::{Database, Service, Settings, example, long_job, wait_until};
@@ -35,6 +38,60 @@ fn several_workers_share_the_queue_and_train_each_job_once() {
         wait_until("its worker has said so", || starts() > 0);
         assert_eq!(starts(), 1, "model {id}");
     }
+}
+
+#[test]
+fn a_worker_keeps_a_result_and_takes_the_next_job_in_one_commit() {
+    const JOBS: usize = 20;
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let ids: Vec<i64> = (0..JOBS).map(|_| service.submit(&example())).collect();
+    database.record_changes();
+    let _worker = Settings::new(&database.url).worker();
+    for id in ids {
+        assert_eq!(service.ended(id)["status"], "trained");
+    }
+    assert_eq!(database.value("SELECT count(*) FROM changes"), (2 * JOBS).to_string());
+    // The first is only taken, and with the last result there is none to take.
+    assert_eq!(database.value("SELECT count(DISTINCT xmin::text) FROM changes"), (JOBS + 1).to_string());
+}
+
+#[test]
+fn a_job_that_was_taken_by_a_statement_whose_answer_was_lost_is_taken_again() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let ids = [0, 1].map(|_| service.submit(&example()));
+    let take = |token| {
+        let wanted = Wanted { done: None, lease: Some(Duration::from_secs(60)), token };
+        queue::turn(&mut database.connect(), wanted).unwrap().next.map(|claimed| (claimed.job.id, claimed.job.attempt))
+    };
+    assert_eq!([1, 1, 2, 2, 3].map(take), [Some((1, 1)), Some((1, 1)), Some((2, 1)), Some((2, 1)), None]);
+    assert_eq!(ids, [1, 2]);
+}
+
+#[test]
+fn a_worker_holds_one_job_and_leaves_the_others_to_those_that_are_free() {
+    let database = Database::new();
+    let service = Service::without_workers(&database);
+    let [first, long, withdrawn, last] =
+        [example(), long_job(), example(), example()].map(|request| service.submit(&request));
+    let mut worker = Settings::new(&database.url).worker();
+    wait_for_status(&service, long, "training");
+    let waiting = service.model(last);
+    assert_eq!((&waiting["status"], &waiting["attempt"]), (&json!("queued"), &json!(0)), "{waiting}");
+    service.post(&format!("/model/{withdrawn}/cancel"), &json!({})).ok(202);
+
+    let _other = Settings::new(&database.url).worker();
+    assert_eq!(service.ended(last)["attempt"], 1);
+    assert_eq!(service.model(long)["status"], "training");
+    worker.kill();
+    // Only what it was training has cost an attempt.
+    let ended = [first, long, withdrawn, last].map(|id| {
+        let model = service.ended(id);
+        (model["status"].clone(), model["attempt"].clone())
+    });
+    let expected = [("trained", 1), ("trained", 2), ("cancelled", 0), ("trained", 1)];
+    assert_eq!(ended, expected.map(|(status, attempt)| (json!(status), json!(attempt))));
 }
 
 #[test]
@@ -101,7 +158,7 @@ fn a_job_that_three_workers_were_lost_over_fails() {
 fn a_worker_that_is_told_to_stop_hands_its_job_back() {
     let database = Database::new();
     let service = Service::without_workers(&database);
-    let id = service.submit(&long_job());
+    let [id, waiting] = [service.submit(&long_job()), service.submit(&example())];
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut worker = Settings::new(&database.url).worker();
         wait_for_status(&service, id, "training");
@@ -109,8 +166,9 @@ fn a_worker_that_is_told_to_stop_hands_its_job_back() {
         worker.signal(signal);
         let status = worker.wait();
         assert!(status.success() && start.elapsed().as_secs() < 10, "{status} after {:?}", start.elapsed());
-        let model = service.model(id);
-        assert_eq!((&model["status"], &model["attempt"]), (&json!("queued"), &json!(0)), "{model}");
+        for model in [id, waiting].map(|id| service.model(id)) {
+            assert_eq!((&model["status"], &model["attempt"]), (&json!("queued"), &json!(0)), "{model}");
+        }
     }
     let _worker = Settings::new(&database.url).worker();
     let model = service.ended(id);

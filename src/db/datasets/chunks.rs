@@ -1,7 +1,7 @@
 //! The rows of a dataset, in chunks of whole rows.
 
 use diesel::deserialize::{self, FromSqlRow};
-use diesel::pg::{Pg, PgConnection};
+use diesel::pg::{Pg, PgConnection, PgValue};
 use diesel::prelude::*;
 use diesel::row::{Field, Row};
 use diesel::sql_types::{Binary, Nullable};
@@ -76,17 +76,35 @@ impl FromSqlRow<(Binary, Nullable<Binary>), Pg> for Cells {
     fn build_from_row<'a>(row: &impl Row<'a, Pg>) -> deserialize::Result<Self> {
         let (cells, others) = (row.get(0).ok_or("no cells")?, row.get(1).ok_or("no others")?);
         let cells = cells.value().ok_or("no cells")?;
-        match others.value() {
-            Some(others) => {
-                let cells = table::unpack(cells.as_bytes(), others.as_bytes());
-                Ok(Self(cells.ok_or("a packed chunk lacks some of its cells")?))
-            }
-            None => {
-                // A CHECK of the table keeps the second part empty.
-                let (doubles, _) = cells.as_bytes().as_chunks::<8>();
-                Ok(Self(doubles.iter().copied().map(f64::from_le_bytes).collect()))
-            }
+        Ok(Self(decoded(cells.as_bytes(), others.value().as_ref().map(PgValue::as_bytes))?))
+    }
+}
+
+/// The cells of a chunk from its bytes.
+fn decoded(cells: &[u8], others: Option<&[u8]>) -> deserialize::Result<Vec<f64>> {
+    match others {
+        Some(others) => Ok(table::unpack(cells, others).ok_or("a packed chunk lacks some of its cells")?),
+        None => {
+            // A CHECK of the table keeps the second part empty.
+            let (doubles, _) = cells.as_chunks::<8>();
+            Ok(doubles.iter().copied().map(f64::from_le_bytes).collect())
         }
+    }
+}
+
+/// A dataset of few rows, all of them in one chunk.
+#[derive(Debug)]
+pub struct FewRows {
+    /// Its columns, in order.
+    pub columns: Vec<String>,
+    /// Its cells, row-major.
+    pub cells: Vec<f64>,
+}
+
+impl FewRows {
+    /// From the bytes of the chunk; `None` where they are damaged.
+    pub(crate) fn decoded(columns: Vec<String>, cells: &[u8], others: Option<&[u8]>) -> Option<Self> {
+        Some(Self { columns, cells: decoded(cells, others).ok()? })
     }
 }
 
