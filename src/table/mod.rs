@@ -2,6 +2,7 @@
 
 mod cells;
 mod csv;
+mod digits;
 mod error;
 mod packed;
 mod pieces;

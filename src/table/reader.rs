@@ -8,6 +8,7 @@ use memchr::memchr3;
 use super::CsvError;
 use super::cells::Records;
 use super::csv::number;
+use super::digits::short_number;
 use super::pieces::{Piece, is_blank};
 
 /// Most columns of a CSV.
@@ -165,13 +166,13 @@ impl Reader {
             let row = cells.len();
             cells.resize(row + self.n_wanted, 0.0);
             let end = if self.is_plain {
-                plain_row(&text.as_bytes()[at..], &mut cells[row..])
+                plain_row(text.as_bytes(), at, &mut cells[row..])
             } else {
-                self.chosen_row(&text.as_bytes()[at..], &mut cells[row..])
+                self.chosen_row(text.as_bytes(), at, &mut cells[row..])
             };
             if let Some(end) = end {
                 self.check_weight(&cells[row..], line)?;
-                at += end;
+                at = end;
                 line += 1;
                 continue;
             }
@@ -191,13 +192,12 @@ impl Reader {
     }
 
     /// Reads an ordinary row of which some columns are wanted; see [`plain_row`].
-    fn chosen_row(&self, bytes: &[u8], row: &mut [f64]) -> Option<usize> {
-        let mut at = 0;
+    fn chosen_row(&self, bytes: &[u8], mut at: usize, row: &mut [f64]) -> Option<usize> {
         let last = self.places.len() - 1;
         for (column, place) in self.places.iter().enumerate() {
             match place {
                 Some(place) => {
-                    let (value, length) = leading_number(&bytes[at..])?;
+                    let (value, length) = leading_number(bytes, at)?;
                     row[*place] = value;
                     at += length;
                 }
@@ -267,22 +267,28 @@ impl Piece {
     }
 }
 
-/// Reads an ordinary row, numbers without quotes, and returns where it ends; `None` when it is anything else, right or wrong.
+/// Reads an ordinary row that begins at `at`, numbers without quotes, and returns where it ends; `None` when it is anything else,
+/// right or wrong.
 #[inline]
-fn plain_row(bytes: &[u8], row: &mut [f64]) -> Option<usize> {
-    let mut at = 0;
+fn plain_row(bytes: &[u8], mut at: usize, row: &mut [f64]) -> Option<usize> {
     let last = row.len() - 1;
     for (column, place) in row.iter_mut().enumerate() {
-        let (value, length) = leading_number(&bytes[at..])?;
+        let (value, length) = leading_number(bytes, at)?;
         *place = value;
         at = end_of_cell(bytes, at + length, column == last)?;
     }
     Some(at)
 }
 
-/// The finite number that `bytes` begin with, after blanks, and how far it goes.
-#[inline]
-fn leading_number(bytes: &[u8]) -> Option<(f64, usize)> {
+/// The finite number at `at`, after blanks, and how far it goes.
+#[inline(always)]
+fn leading_number(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    short_number(bytes, at).or_else(|| any_number(&bytes[at..]))
+}
+
+/// The same, however it is written.
+#[inline(never)]
+fn any_number(bytes: &[u8]) -> Option<(f64, usize)> {
     let blanks = match bytes.first() {
         Some(&byte) if byte == b' ' || byte == b'\t' => bytes.iter().take_while(|&&byte| is_blank(byte)).count(),
         _ => 0,
