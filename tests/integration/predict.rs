@@ -102,6 +102,54 @@ fn bad_rows_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_row_has_the_same_prediction_and_the_same_mistake_wherever_it_stands() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let names: Vec<String> = (0..20).map(|column| format!("x{column}")).collect();
+    let names = names.join(",");
+    // As people write them: short and long, with and without a point or an exponent.
+    let cell = |row: usize, column: usize| {
+        let value = (row as f64 * 0.7 + column as f64 * 1.3).sin();
+        match (row + 3 * column) % 7 {
+            0 => format!("{value}"),
+            1 => format!("{value:e}"),
+            2 => format!("{:.0}", 1e6 * value),
+            3 => format!("{value:.9}"),
+            _ => format!("{value:.5}"),
+        }
+    };
+    let row = |row: usize| (0..20).map(|column| cell(row, column)).collect::<Vec<_>>().join(",") + "\n";
+    let rows: Vec<String> = (0..30_000).map(row).collect();
+    let training: String = (0..200).map(|i| format!("{},{}", i % 13, rows[i])).collect();
+    let training = json!({"data": format!("y,{names}\n{training}"), "target": "y", "l2_coef": [0.01], "seed": 1});
+    let id = service.train(&training)["model_id"].clone();
+    let path = format!("/model/{id}/predict");
+    let csv = |rows: &[String]| format!("{names}\n{}", rows.concat());
+    let whole = csv(&rows);
+    assert!(whole.len() > 4 << 20, "it is cut into several pieces");
+    let all = service.post_as("text/csv", &path, &whole).ok(200)["result"].as_array().unwrap().clone();
+    assert_eq!(all.len(), rows.len());
+    assert_eq!(service.predict(&id, &whole), json!(all));
+    for size in [1, 2, 3, 5, 8, 13, 100, 9_999] {
+        let n = rows.len().min(size * 20);
+        let parts = rows[..n].chunks(size).map(|part| service.post_as("text/csv", &path, csv(part)).ok(200));
+        let parts: Vec<_> = parts.flat_map(|part| part["result"].as_array().unwrap().clone()).collect();
+        assert_eq!(parts, all[..n], "{size} rows in a request");
+    }
+
+    for bad in [0, 1, 5_000, 12_345, 17_000, 29_998, 29_999] {
+        let line = bad + 2;
+        let mut rows = rows.clone();
+        rows[bad].replace_range(..1, "x");
+        let body = csv(&rows);
+        for error in [service.post_as("text/csv", &path, &body), service.post(&path, &json!({"data": body}))] {
+            let error = error.error(422);
+            assert!(error.contains(&format!("data: line {line}, column \"x0\": \"x")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_large_json_body_is_read_as_it_arrives_and_judged_as_a_whole() {
     let database = Database::new();
     let service = Service::start(&database);
