@@ -19,7 +19,7 @@ use rocket::figment::providers::Serialized;
 use rocket::figment::value::Dict;
 use serde::Deserialize;
 
-use crate::postgres;
+use crate::{postgres, ridge};
 use sources::{check_names, for_rocket, sources, without_values};
 pub use url::DatabaseUrl;
 
@@ -32,7 +32,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Worker processes that `ridgeline serve` keeps running.
     pub workers: usize,
-    /// Threads that one worker trains with; 0 means one per core.
+    /// Threads that one worker trains with: one per core unless configured.
     pub training_threads: usize,
     /// Most memory that a worker may hold while it trains; `None`: as much as the machine gives.
     pub worker_memory: Option<ByteUnit>,
@@ -209,7 +209,8 @@ impl Config {
             database_url,
             data_dir,
             workers: keys.workers,
-            training_threads: keys.training_threads,
+            // Asking for the cores takes as long as training on few rows.
+            training_threads: ridge::n_threads(keys.training_threads),
             worker_memory: Some(keys.worker_memory).filter(|&most| most > 0),
             lease: Duration::from_secs(keys.lease_seconds),
             training_limit: Duration::from_secs(keys.training_limit_seconds),

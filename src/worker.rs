@@ -25,7 +25,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::db::datasets::{FewRows, Stored};
 use crate::db::{self, datasets};
 use crate::queue::{self, Claimed, Job, Turn, Wanted};
-use crate::ridge::{self, Control, RowsError, allocator, blas};
+use crate::ridge::{Control, RowsError, allocator, blas};
 use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
 use heartbeat::{Heartbeat, Limits};
 use notifications::Notifications;
@@ -110,8 +110,8 @@ fn prepare_open_blas(config: &Config) -> anyhow::Result<()> {
         again.envs(core.map(|core| ("OPENBLAS_CORETYPE", core)));
         return Err(again.exec()).context("starting the worker again with what OpenBLAS has to know");
     }
-    let n_threads = ridge::n_threads(config.training_threads);
-    blas::reserve_buffers(n_threads).context("there is no memory for the threads to compute in (training_threads)")?;
+    blas::reserve_buffers(config.training_threads)
+        .context("there is no memory for the threads to compute in (training_threads)")?;
     log::info!("worker {} computes with the OpenBLAS kernels for {}", std::process::id(), blas::core_name());
     Ok(())
 }
@@ -279,7 +279,7 @@ impl Worker {
             // The kind of the error tells what becomes of the job.
             cells.map_err(|error| error.downcast::<db::Error>().map_or_else(RowsError::from, RowsError::from))
         };
-        let stored = StoredRows::new(columns, &found.chunk_sizes, read).keeping(ridge::n_threads(n_threads), room);
+        let stored = StoredRows::new(columns, &found.chunk_sizes, read).keeping(n_threads, room);
         let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &found.columns, &stored, &control)));
         drop(stored);
         Ok(match outcome {
