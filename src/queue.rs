@@ -9,6 +9,7 @@
 //! first.
 
 mod prepared;
+mod together;
 mod turn;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::db::idempotency::Keyed;
 use crate::db::models::{self as rows, Status};
 use crate::db::schema::models;
 use crate::training::Params;
+pub use together::enqueue_with_rows;
 pub use turn::{Claimed, Turn, Wanted, turn};
 
 /// The channel on which a new job is announced. The announcement is a hint: workers look by themselves as well.
@@ -66,8 +68,6 @@ pub struct Rescued {
 pub struct NewJob<'a> {
     /// The API key that it belongs to; `None` while there are none.
     pub owner: Option<i32>,
-    /// The rows to train on.
-    pub dataset_id: i32,
     /// What the client calls it.
     pub name: Option<&'a str>,
     /// The words by which the client finds it again.
@@ -114,7 +114,7 @@ const MOST_AT_ONCE: i64 = 1000;
 /// The advisory lock that lets one transaction at a time take the last places of the queue: "queue" in ASCII.
 const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 
-/// Queues a job and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
+/// Queues a training on a dataset and announces it, if fewer than `limit` are waiting; the announcement goes out with the transaction's
 /// commit. Returns the model's id. Call it last in a transaction: where the queue is nearly full, others wait for the commit,
 /// so that two of them never take the same place.
 ///
@@ -122,7 +122,7 @@ const ROOM_LOCK: i64 = 0x71_75_65_75_65;
 ///
 /// # Errors
 /// See [`EnqueueError`].
-pub fn enqueue(conn: &mut PgConnection, limit: u32, job: &NewJob<'_>) -> Result<i32, EnqueueError> {
+pub fn enqueue(conn: &mut PgConnection, limit: u32, dataset_id: i32, job: &NewJob<'_>) -> Result<i32, EnqueueError> {
     let limit = i64::from(limit);
     if !has_room(conn, (limit - MOST_AT_ONCE).max(0))? {
         sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(ROOM_LOCK).execute(conn)?;
@@ -132,7 +132,7 @@ pub fn enqueue(conn: &mut PgConnection, limit: u32, job: &NewJob<'_>) -> Result<
     }
     let new = (
         models::owner.eq(job.owner),
-        models::dataset_id.eq(job.dataset_id),
+        models::dataset_id.eq(dataset_id),
         models::name.eq(job.name),
         models::tags.eq(Json(job.tags)),
         models::params.eq(Json(job.params)),

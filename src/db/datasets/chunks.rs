@@ -19,15 +19,20 @@ struct NewChunk<'a> {
     others: Option<&'a [u8]>,
 }
 
-/// Stores a chunk: packed, where that makes it smaller.
+/// Stores a chunk.
 pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
-    let (cells, others) = match table::pack(cells) {
-        Some(packed) => (packed.cells, Some(packed.others)),
-        None => (doubles(cells), None),
-    };
+    let (cells, others) = encoded(cells);
     let new = NewChunk { dataset_id, position, cells: &cells, others: others.as_deref() };
     diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
     Ok(())
+}
+
+/// The bytes of a chunk: packed, where that makes it smaller.
+pub(crate) fn encoded(cells: &[f64]) -> (Vec<u8>, Option<Vec<u8>>) {
+    match table::pack(cells) {
+        Some(packed) => (packed.cells, Some(packed.others)),
+        None => (doubles(cells), None),
+    }
 }
 
 /// The cells as they are.

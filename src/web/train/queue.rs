@@ -27,6 +27,14 @@ enum Queued {
     Full,
 }
 
+/// What a job trains on.
+enum Rows {
+    /// A dataset.
+    Of(i32),
+    /// Rows that have just come in.
+    New(Upload),
+}
+
 /// Where the jobs of a caller go. A job becomes a model, unless an earlier request of the same key has made one: the number is
 /// the model's, and the flag says whether that is so.
 pub(super) struct Queue<'a> {
@@ -81,7 +89,7 @@ impl Queue<'_> {
         let check = move |conn: &mut PgConnection| Ok((check_stored(conn, owner, id, &wish, capacity)?, wish));
         let (checked, wish) = self.pool.run(check).await.map_err(absent)?;
         checked.map_err(refused)?;
-        self.accept(self.enqueue(wish, keyed, move |_| Ok(id)).await.map_err(absent)?)
+        self.accept(self.enqueue(wish, keyed, Rows::Of(id)).await.map_err(absent)?)
     }
 
     /// Queues a training on rows that have just come in, and stores them with it.
@@ -92,8 +100,7 @@ impl Queue<'_> {
         keyed: Option<Keyed>,
     ) -> Result<(i32, bool), ApiError> {
         let (upload, wish) = self.check_new(upload, wish).await?;
-        let owner = self.caller.owner();
-        self.accept(self.enqueue(wish, keyed, move |conn| datasets::insert(conn, owner, &upload)).await?)
+        self.accept(self.enqueue(wish, keyed, Rows::New(upload)).await?)
     }
 
     /// Checks parameters against rows that have just come in. They are read again where they are stored already.
@@ -133,15 +140,17 @@ impl Queue<'_> {
         }
     }
 
-    /// Queues a training on the dataset that `dataset` finds or makes.
-    async fn enqueue(
-        &self,
-        wish: Wish,
-        keyed: Option<Keyed>,
-        dataset: impl FnOnce(&mut PgConnection) -> QueryResult<i32> + Send + 'static,
-    ) -> Result<Queued, db::Error> {
+    /// Queues a training, with its rows where they are new.
+    async fn enqueue(&self, wish: Wish, keyed: Option<Keyed>, rows: Rows) -> Result<Queued, db::Error> {
         let (owner, limit) = (self.caller.owner(), self.limit);
         let enqueue = move |conn: &mut PgConnection| {
+            let Wish { params, name, tags } = &wish;
+            let job = NewJob { owner, name: name.as_deref(), tags, params, request: keyed.as_ref() };
+            if let Rows::New(upload) = &rows
+                && let Some(id) = queue::enqueue_with_rows(conn, limit, upload, &job)?
+            {
+                return Ok(Queued::New(id));
+            }
             let queued = conn.build_transaction().run(|conn| {
                 if let Some(request) = &keyed
                     && let Some(earlier) = idempotency::find_or_reserve(conn, Made::Model, owner, request)?
@@ -149,10 +158,11 @@ impl Queue<'_> {
                     return Ok(Queued::Earlier(earlier));
                 }
                 queue::check_room(conn, limit)?;
-                let dataset_id = dataset(conn)?;
-                let Wish { params, name, tags } = &wish;
-                let (name, request) = (name.as_deref(), keyed.as_ref());
-                queue::enqueue(conn, limit, &NewJob { owner, dataset_id, name, tags, params, request }).map(Queued::New)
+                let dataset_id = match &rows {
+                    Rows::Of(id) => *id,
+                    Rows::New(upload) => datasets::insert(conn, owner, upload)?,
+                };
+                queue::enqueue(conn, limit, dataset_id, &job).map(Queued::New)
             });
             match queued {
                 Ok(queued) => Ok(queued),
