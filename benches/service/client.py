@@ -27,13 +27,16 @@ class Client:
     def __init__(self, address):
         self.connection = http.client.HTTPConnection(address, timeout=900)
 
-    def call(self, method, path, body=None, **headers):
+    def send(self, method, path, body=None, **headers):
         self.connection.request(method, path, body, headers)
         reply = self.connection.getresponse()
         text = reply.read()
         if reply.status >= 300:
             raise SystemExit(f"{method} {path}: {reply.status} {text[:300]!r}")
-        return json.loads(text)
+        return text
+
+    def call(self, *arguments, **headers):
+        return json.loads(self.send(*arguments, **headers))
 
     def post(self, path, **fields):
         return self.call("POST", path, json.dumps(fields), **{"Content-Type": "application/json"})
@@ -52,8 +55,15 @@ class Client:
     def train(self, data, n_folds, penalties):
         return self.ended(self.submit(data, n_folds, penalties))
 
+    def body(self, data):
+        """Of a request for predictions, and its type."""
+        return json.dumps({"data": data}).encode(), "application/json"
+
+    def send_rows(self, model, body, content_type):
+        return self.send("POST", f"/model/{model}/predict", body, **{"Content-Type": content_type})
+
     def predict(self, model, data):
-        return self.post(f"/model/{model}/predict", data=data)["result"]
+        return json.loads(self.send_rows(model, *self.body(data)))["result"]
 
 
 class OwnClient(Client):
@@ -65,5 +75,5 @@ class OwnClient(Client):
         document = self.call("POST", path, data.encode(), **headers)
         return document if "best" in document else self.ended(document["model_id"])
 
-    def predict(self, model, data):
-        return self.call("POST", f"/model/{model}/predict", data.encode(), **{"Content-Type": "text/csv"})["result"]
+    def body(self, data):
+        return data.encode(), "text/csv"
