@@ -1,5 +1,7 @@
 //! Models: their document, their list, and how to be rid of them.
 
+mod list;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -7,7 +9,6 @@ use diesel::Connection;
 use diesel::pg::PgConnection;
 use rocket::http::uri::Origin;
 use rocket::response::content::RawJson;
-use rocket::serde::json::Json;
 use rocket::{Route, State, delete, get, http, post, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -18,12 +19,10 @@ use super::error::{self, ApiError};
 use super::export::Wanted;
 use super::ids;
 use super::library::Library;
-use super::page::{Page, wrong};
 use super::prefer::{self, Preferred};
 use super::query;
-use super::tags;
 use super::waiting::Patience;
-use crate::db::models::{self, Filter, Model, Status};
+use crate::db::models::{self, Model, Status};
 use crate::db::{self, Pool};
 use crate::queue;
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
@@ -32,13 +31,13 @@ use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore};
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = query::knowing(&[], routes![cancel_model, delete_model]);
     routes.extend(query::knowing(&["format"], routes![get_model]));
-    routes.extend(routes![list_models]);
+    routes.extend(routes![list::list_models]);
     routes
 }
 
 /// The same as they are described.
 #[derive(OpenApi)]
-#[openapi(paths(get_model, list_models, cancel_model, delete_model))]
+#[openapi(paths(get_model, list::list_models, cancel_model, delete_model))]
 pub(super) struct Calls;
 
 /// A model as clients see it.
@@ -235,105 +234,6 @@ async fn delete_model(
     pool.run(delete).await.map_err(|error| unless_absent(error, id))?;
     library.forget_model(id).await;
     Ok(http::Status::NoContent)
-}
-
-/// A model as a list shows it.
-#[derive(Serialize, ToSchema)]
-struct ModelSummary {
-    model_id: i32,
-    #[schema(value_type = Status)]
-    status: &'static str,
-    #[schema(required)]
-    name: Option<String>,
-    /// Words to find it by.
-    tags: Vec<String>,
-    /// What it is trained on, as long as that is there.
-    #[schema(required)]
-    dataset_id: Option<i32>,
-    #[schema(format = DateTime)]
-    created_at: String,
-    #[schema(required, format = DateTime)]
-    finished_at: Option<String>,
-    #[schema(required)]
-    best: Option<Best>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-/// A page of the list, the newest first.
-#[derive(Serialize, ToSchema)]
-struct ModelList {
-    models: Vec<ModelSummary>,
-    /// The `after` of the next page.
-    #[schema(required)]
-    next: Option<i32>,
-}
-
-/// The models, newest first: limit, after, status, name, tag, `dataset_id`
-#[utoipa::path(
-    tag = "models",
-    params(
-        Page,
-        ("status" = inline(Option<Status>), Query, description = "Those in this state."),
-        ("name" = Option<String>, Query, description = "Those of this name.", pattern = r"^[^\u0000]*$"),
-        ("tag" = Option<Vec<tags::Tag>>, Query, description = "Those with all of these tags.", style = Form,
-            explode = false, min_items = 1),
-        ("dataset_id" = Option<i32>, Query, description = "Those that are trained on this dataset.", minimum = 1)
-    ),
-    responses((status = 200, description = "A page of the list.", body = ModelList), error::Invalid, error::Usual)
-)]
-#[get("/models")]
-async fn list_models(uri: &Origin<'_>, caller: Caller, pool: &State<Pool>) -> Result<Json<ModelList>, ApiError> {
-    let (page, filter) = parse_filter(uri)?;
-    let filter = Filter { owner: caller.owner(), ..filter };
-    // One more than asked for tells whether there is a next page.
-    let mut found = pool.run(move |conn| Ok(models::list(conn, &filter, page.limit + 1)?)).await?;
-    let next = page.cut(&mut found, |model| model.id);
-    let summary = |model: models::Summary| ModelSummary {
-        model_id: model.id,
-        status: model.status.as_str(),
-        name: model.name,
-        tags: model.tags.0,
-        dataset_id: model.dataset_id,
-        created_at: time(model.created_at),
-        finished_at: model.finished_at.map(time),
-        best: model.best.map(|best| best.0),
-        error: model.error,
-    };
-    Ok(Json(ModelList { models: found.into_iter().map(summary).collect(), next }))
-}
-
-/// What the query string of a list asks for.
-fn parse_filter(uri: &Origin<'_>) -> Result<(Page, Filter), ApiError> {
-    let mut filter = Filter::default();
-    let page = Page::read(uri, "status, name, tag, dataset_id", |name, value| {
-        match name {
-            "status" => {
-                let words = Status::ALL.map(Status::as_str).join(", ");
-                let status = Status::from_word(value);
-                filter.status = Some(status.ok_or_else(|| wrong(name, value, format!("one of {words}")))?);
-            }
-            "name" if value.contains('\0') => return Err(wrong(name, value, "a name without NUL characters")),
-            "name" => filter.name = Some(value.to_owned()),
-            "tag" => {
-                // Several, separated by commas, must all be there.
-                let tags = value.split(',').map(str::trim);
-                if let Some(bad) = tags.clone().find(|tag| !tags::is_decent(tag)) {
-                    return Err(wrong(name, bad, tags::EXPECTED));
-                }
-                filter.tags = tags.map(str::to_owned).collect();
-            }
-            "dataset_id" => {
-                let id = ids::number(value).ok_or_else(|| wrong(name, value, "the number of a dataset"))?;
-                filter.dataset_id = Some(id);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    filter.before = page.before;
-    Ok((page, filter))
 }
 
 /// The document of `owner`'s model `id`, and its status.
