@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Service, Settings, example, with};
+use crate::support::{Database, Raw, Service, Settings, example, wait_until, with};
 
 /// A model whose coefficients are known: y = 2 + 3 b - c, exactly.
 fn exact_model(service: &Service) -> i64 {
@@ -197,6 +197,30 @@ fn a_large_json_body_is_read_as_it_arrives_and_judged_as_a_whole() {
     bytes[at] = 0xff;
     let error = service.send("POST", &path, &[("Content-Type", "application/json")], &bytes).error(400);
     assert!(error.contains(&format!("the body is not valid UTF-8: byte {} (line 1)", at + 1)), "{error}");
+}
+
+#[test]
+fn a_client_that_goes_away_while_its_rows_arrive_leaves_nothing_held() {
+    let database = Database::new();
+    let service = Service::start(&database);
+    let path = format!("/model/{}/predict", exact_model(&service));
+    let rows = "1,2\n".repeat(1 << 20);
+    let holds_nothing = || service.get("/metrics").body.contains("ridgeline_upload_bytes{state=\"held\"} 0\n");
+    for (content_type, start) in [
+        ("text/csv", format!("b,c\n{rows}")),
+        ("application/json", format!("{{\"data\": \"b,c\\n{}", rows.replace('\n', "\\n"))),
+    ] {
+        let mut client = Raw::connect(&service);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            2 * start.len()
+        );
+        assert!(client.send(head) && client.send(&start));
+        wait_until("some of it has arrived", || !holds_nothing());
+        drop(client);
+        wait_until("nothing is held", holds_nothing);
+        assert_eq!(service.post_as("text/csv", &path, "b,c\n").ok(200)["result"], json!([]));
+    }
 }
 
 #[test]
