@@ -21,7 +21,7 @@ use super::{
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul, s};
 
 /// Rows that are multiplied at once.
-const ROWS: usize = 256;
+const ROWS: usize = 128;
 /// Rows, and penalties, whose sums are formed at once.
 const LANES: usize = 16;
 const PENALTIES: usize = 5;

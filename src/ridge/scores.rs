@@ -107,11 +107,14 @@ kernel! {
     }
 }
 
-/// What becomes of zeros, in eight lanes, as values are added: there may be as many folds as rows.
+/// Sums that are formed beside each other: none waits for another.
+const LANES: usize = 32;
+
+/// What becomes of zeros, in lanes, as values are added: there may be as many folds as rows.
 #[inline(always)]
-fn in_lanes(values: &[f64], add: impl Fn(f64, f64) -> f64) -> [f64; 8] {
-    let (whole, rest) = values.as_chunks::<8>();
-    let mut lanes = [0.0; 8];
+fn in_lanes(values: &[f64], add: impl Fn(f64, f64) -> f64) -> [f64; LANES] {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
     for values in whole {
         lanes.iter_mut().zip(values).for_each(|(lane, x)| *lane = add(*lane, *x));
     }
