@@ -3,7 +3,8 @@
 use super::{
     blas, dd_loops,
     double_double::{self, Dd},
-    dual::{DualSystem, factor, standardising},
+    dual::{factor, standardising},
+    dual_system::DualSystem,
     error::RidgeError,
     fit::Fit,
     gather::Source,

@@ -8,7 +8,8 @@
 use super::{
     blas,
     double_double::Dd,
-    dual::{DualSystem, factor},
+    dual::factor,
+    dual_system::DualSystem,
     error::RidgeError,
     folds::Partition,
     gather::Source,

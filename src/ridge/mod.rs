@@ -21,6 +21,7 @@ mod drawn;
 mod dual;
 mod dual_fit;
 mod dual_hat;
+mod dual_system;
 mod error;
 mod fit;
 mod folds;

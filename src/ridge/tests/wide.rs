@@ -4,7 +4,7 @@ use super::super::double_double::Dd;
 use super::super::folds::Partition;
 use super::super::kernel::{Samples, kernel};
 use super::super::scores::is_certified;
-use super::super::{Folds, Loss, Params, blas, dual, dual_fit, dual_hat};
+use super::super::{Folds, Loss, Params, blas, dual, dual_fit, dual_hat, dual_system::DualSystem};
 use super::switches::{PENALTIES, data, mean, with_source};
 use super::{leave_one_out, params, relative, run};
 
@@ -82,7 +82,7 @@ fn refinement_that_ends_early_has_the_digits_of_one_that_goes_on() {
             let k = kernel::<f64>(source, &samples, None).unwrap();
             // From hardly any to as large as the eigenvalues, where steps along s would not shrink.
             for penalty in [1e-6, 1e-3, 1.0, 30.0] {
-                let mut system = dual::DualSystem::new(objective, &samples, &k, |_| true);
+                let mut system = DualSystem::new(objective, &samples, &k, |_| true);
                 system.set_penalty(objective, penalty, 0);
                 let (m, mut u) = (system.rows.len(), system.b.clone());
                 assert!(blas::cholesky(m, &mut u));
