@@ -107,20 +107,11 @@ fn bytes(n_values: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Loss, Params};
+    use super::super::{Params, tests::params};
     use super::*;
 
     fn checked(n_rows: usize, n_columns: usize, n_folds: usize) -> ValidParams {
-        let folds = Folds::Random { n_folds, seed: 1 };
-        let params = Params {
-            target: 0,
-            weight: None,
-            folds,
-            fit_intercept: true,
-            loss: Loss::Mean,
-            standardize: false,
-            penalties: None,
-        };
+        let params = Params { penalties: None, ..params(Folds::Random { n_folds, seed: 1 }, &[]) };
         params.check(n_rows, n_columns).unwrap()
     }
 

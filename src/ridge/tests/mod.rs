@@ -16,7 +16,7 @@ use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, cross_vali
 use std::sync::atomic::AtomicBool;
 
 /// Parameters with an intercept, loss mean, no weights.
-fn params(folds: Folds, penalties: &[f64]) -> Params {
+pub(super) fn params(folds: Folds, penalties: &[f64]) -> Params {
     Params {
         target: 0,
         weight: None,
