@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
 use diesel::pg::{Pg, PgConnection};
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, ManageConnection, NopErrorHandler};
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, NopErrorHandler};
 use diesel::result::{ConnectionError, DatabaseErrorKind};
 use diesel::sql_types::{Bool, Text};
 use diesel::{BoxableExpression, Connection, QueryResult};
@@ -28,8 +28,6 @@ pub use migrations::{is_migrated, migrate};
 
 /// Longest that one statement of the API may take; the largest writes one chunk of a dataset.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
-/// How long the pool believes that a connection works because it did.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a process that starts waits between tries to reach the database.
 const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -182,54 +180,18 @@ struct Limits {
     lock: Duration,
 }
 
-impl CustomizeConnection<Kept, diesel::r2d2::Error> for Limits {
-    fn on_acquire(&self, Kept { conn, .. }: &mut Kept) -> Result<(), diesel::r2d2::Error> {
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Limits {
+    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
         conn.batch_execute(IN_ENGLISH)
             .and_then(|()| limit_statements(conn, STATEMENT_LIMIT, self.lock))
             .map_err(diesel::r2d2::Error::QueryError)
     }
 }
 
-/// A connection of the pool.
-struct Kept {
-    conn: PgConnection,
-    /// When the server last answered a check.
-    answered: Instant,
-}
-
-/// Makes the pool's connections, and tells whether one can be lent.
-#[derive(Debug)]
-struct Manager(ConnectionManager<PgConnection>);
-
-impl ManageConnection for Manager {
-    type Connection = Kept;
-    type Error = diesel::r2d2::Error;
-
-    fn connect(&self) -> Result<Kept, Self::Error> {
-        Ok(Kept { conn: self.0.connect()?, answered: Instant::now() })
-    }
-
-    /// Asks the server now and then; between, which is for nearly all requests of a busy service, only reads whether the server
-    /// has ended the connection: to ask takes as long as many a query. Its last words come before the end, so it looks twice.
-    fn is_valid(&self, kept: &mut Kept) -> Result<(), Self::Error> {
-        if kept.answered.elapsed() > ASK_AGAIN {
-            self.0.is_valid(&mut kept.conn)?;
-            kept.answered = Instant::now();
-            return Ok(());
-        }
-        (0..2).try_for_each(|_| kept.conn.notifications_iter().try_for_each(|arrived| arrived.map(drop)))?;
-        Ok(())
-    }
-
-    fn has_broken(&self, kept: &mut Kept) -> bool {
-        self.0.has_broken(&mut kept.conn)
-    }
-}
-
 /// The API's pool of connections. Cloning shares it.
 #[derive(Clone)]
 pub struct Pool {
-    connections: diesel::r2d2::Pool<Manager>,
+    connections: diesel::r2d2::Pool<ConnectionManager<PgConnection>>,
     url: DatabaseUrl,
     /// As many permits as connections: who waits for one waits here, and holds no thread meanwhile.
     permits: Arc<Semaphore>,
@@ -257,7 +219,7 @@ impl Pool {
             .connection_customizer(Box::new(Limits { lock: timeout }))
             // Who asks for a connection is told why there is none; the pool's own tries would fill the log.
             .error_handler(Box::new(NopErrorHandler))
-            .build_unchecked(Manager(ConnectionManager::new(url.expose())));
+            .build_unchecked(ConnectionManager::new(url.expose()));
         Self { connections, url: url.clone(), permits: Arc::new(Semaphore::new(size as usize)), timeout }
     }
 
@@ -289,8 +251,8 @@ impl Pool {
         let work = move || {
             let _permit = permit;
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let mut kept = connections.get_timeout(left).map_err(|error| Error::Unavailable(error.into()))?;
-            query(&mut kept.conn)
+            let mut conn = connections.get_timeout(left).map_err(|error| Error::Unavailable(error.into()))?;
+            query(&mut conn)
         };
         let mut work = tokio::task::spawn_blocking(work);
         loop {
