@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use diesel::pg::PgConnection;
+
 use super::auth::Caller;
 use super::error::ApiError;
 use super::models::{read_document, unless_absent};
@@ -49,11 +51,13 @@ impl Library {
             Ok(document) => return Ok(document),
             Err(place) => place,
         };
-        let found = self.pool.run(move |conn| read_document(conn, owner, id)).await;
-        let (status, document) = found.map_err(|error| unless_absent(error, id))?;
-        // A document with many folds or columns takes its time to print: not on a thread that others wait for.
-        let print = move || serde_json::to_string(&document).map_err(|error| ApiError::internal(error.into()));
-        let document = Arc::<str>::from(super::on_blocking_thread(print).await?);
+        // A document with many folds or columns takes its time to print, as it does to read: both on the same thread.
+        let read = move |conn: &mut PgConnection| {
+            let (status, document) = read_document(conn, owner, id)?;
+            Ok((status, serde_json::to_string(&document)))
+        };
+        let (status, document) = self.pool.run(read).await.map_err(|error| unless_absent(error, id))?;
+        let document = Arc::<str>::from(document.map_err(|error| ApiError::internal(error.into()))?);
         if status == Status::Trained {
             place.keep(Arc::clone(&document));
         }

@@ -84,8 +84,8 @@ pub fn rocket(config: Config, pool: Pool, watch: Watch, cache: ModelCache) -> an
     Ok(rocket)
 }
 
-/// Bytes that are worked on in less time than it takes to move them to another thread and back, about.
-const SMALL: usize = 16 << 10;
+/// Bytes that are worked on in the time that it takes to move them to another thread and back, about: others wait no longer.
+const SMALL: usize = 64 << 10;
 
 /// Runs work on `n_bytes`: where it keeps no other request waiting, unless it is small.
 async fn compute<T, F>(n_bytes: usize, work: F) -> Result<T, ApiError>

@@ -179,12 +179,13 @@ async fn read<'r>(body: Option<Body<'r>>, uri: &Origin<'_>) -> Result<(TrainRequ
     match body {
         Some(Body::Json(text)) => {
             no_query(uri)?;
+            let n_bytes = text.len();
             let read = move || {
                 let mut request = TrainRequest::read(text)?;
                 let csv = request.take_csv();
                 Ok((request, csv))
             };
-            let (request, csv) = super::on_blocking_thread(read).await?;
+            let (request, csv) = super::compute(n_bytes, read).await?;
             Ok((request, csv.map(Csv::of_text)))
         }
         Some(Body::Csv(csv)) => match TrainRequest::of_query(uri) {

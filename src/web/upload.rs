@@ -220,8 +220,9 @@ impl Store {
         } else {
             self.held.push(rest);
             let (held, n_columns) = (std::mem::take(&mut self.held), self.columns.len());
+            let n_bytes = held.iter().map(|chunk| size_of_val(chunk.as_slice())).sum();
             let work = move || Ok((held.iter().map(|chunk| describe(chunk, n_columns)).collect::<Vec<_>>(), held));
-            let (statistics, held) = super::on_blocking_thread(work).await?;
+            let (statistics, held) = super::compute(n_bytes, work).await?;
             statistics.iter().for_each(|statistics| self.statistics.merge(statistics));
             self.held = held;
         }

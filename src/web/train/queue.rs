@@ -5,10 +5,10 @@ use diesel::pg::PgConnection;
 use diesel::result::DatabaseErrorKind;
 
 use super::super::auth::Caller;
+use super::super::compute;
 use super::super::error::ApiError;
 use super::super::idempotency::{accept, find_earlier};
 use super::super::ids;
-use super::super::on_blocking_thread;
 use super::refused;
 use super::request::Wish;
 use crate::db::datasets::{self, NewRows, Upload};
@@ -108,6 +108,7 @@ impl Queue<'_> {
         let capacity = self.capacity;
         let (checked, upload, wish) = match upload.rows {
             NewRows::Held(_) => {
+                let n_bytes = upload.n_rows * upload.columns.len() * size_of::<f64>();
                 let check = move || {
                     let columns = &upload.columns;
                     let rows = held_rows(&upload.rows, columns.len());
@@ -115,7 +116,7 @@ impl Queue<'_> {
                     drop(rows);
                     Ok((checked, upload, wish))
                 };
-                on_blocking_thread(check).await?
+                compute(n_bytes, check).await?
             }
             NewRows::Stored(id) => {
                 let check = move |conn: &mut PgConnection| {
