@@ -27,7 +27,7 @@ use crate::db::{self, datasets};
 use crate::queue::{self, Claimed, Job, Turn, Wanted};
 use crate::ridge::{Control, RowsError, allocator, blas};
 use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
-use heartbeat::{Heartbeat, Limits};
+use heartbeat::{Heartbeat, Heartbeats, Limits};
 use notifications::Notifications;
 
 /// How long an idle worker goes without looking at the queue.
@@ -70,13 +70,16 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
     let mut conn = db::connect_and_migrate(&url, PATIENCE, &stop)?;
     db::limit_statements(&mut conn, STATEMENT_LIMIT, LOCK_LIMIT)?;
     let limits = Limits { lease: config.lease, training: config.training_limit, memory: config.worker_memory };
+    let heartbeats = Heartbeats::start(url.clone(), limits, Arc::clone(&stop))?;
     let mut worker = Worker {
         url,
         limits,
+        heartbeats,
         n_threads: config.training_threads,
         stop,
         conn: Some(conn),
         next: None,
+        has_looked: false,
         next_token: rand::random(),
         next_rescue: Instant::now(),
     };
@@ -127,12 +130,15 @@ enum Unfinished {
 struct Worker {
     url: DatabaseUrl,
     limits: Limits,
+    heartbeats: Heartbeats,
     n_threads: usize,
     stop: Arc<AtomicBool>,
     /// `None` after it broke, until it is needed again.
     conn: Option<PgConnection>,
     /// The job that was taken with the end of the one before.
     next: Option<Claimed>,
+    /// Whether there was none.
+    has_looked: bool,
     /// By which the next job will be held.
     next_token: i64,
     /// When it looks again for jobs of lost workers.
@@ -172,9 +178,15 @@ impl Worker {
         // Listening begins before looking, so that a job announced in between is not missed.
         let notifications = match notifications {
             Some(notifications) => notifications,
-            None => notifications.insert(Notifications::listen(&self.url)?),
+            None => {
+                self.has_looked = false;
+                notifications.insert(Notifications::listen(&self.url)?)
+            }
         };
         self.rescue()?;
+        if std::mem::take(&mut self.has_looked) {
+            return notifications.wait(POLL, &self.stop);
+        }
         let wanted = Wanted { done: None, lease: Some(self.limits.lease), token: self.next_token };
         match queue::turn(connected(&mut self.conn, &self.url)?, wanted)?.next {
             Some(claimed) => self.run_job(claimed),
@@ -190,6 +202,8 @@ impl Worker {
         for job in queue::rescue(connected(&mut self.conn, &self.url)?, self.limits.lease)? {
             let (id, attempt, status) = (job.id, job.attempt, job.status.as_str());
             log::warn!("model {id}: its worker was lost in attempt {attempt}, the model is now {status}");
+            // Nobody announces what is put back.
+            self.has_looked = false;
         }
         self.next_rescue = Instant::now() + POLL;
         Ok(())
@@ -204,7 +218,7 @@ impl Worker {
         self.next_token = rand::random();
         let is_small = rows.is_some();
         let (id, started) = (job.id, Instant::now());
-        let heartbeat = Heartbeat::start(self.url.clone(), job.clone(), self.limits, Arc::clone(&self.stop));
+        let heartbeat = self.heartbeats.of(&job);
         let mut outcome = self.train(&job, rows, &heartbeat);
         let lease_lost = heartbeat.end();
         let mut kept = false;
@@ -212,7 +226,10 @@ impl Worker {
             let (stop, lease, token) = (Arc::clone(&self.stop), self.limits.lease, self.next_token);
             let lease = || (!stop.load(Ordering::Relaxed)).then_some(lease);
             match self.insist(|conn| queue::turn(conn, Wanted { done: Some((&job, trained)), lease: lease(), token })) {
-                Ok(turn) => Turn { kept, next: self.next } = turn,
+                Ok(turn) => {
+                    Turn { kept, next: self.next } = turn;
+                    self.has_looked = self.next.is_none();
+                }
                 Err(error) => outcome = refused_for_good(&job, error, "the result cannot be stored").map(Err),
             }
         }

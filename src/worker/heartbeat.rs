@@ -1,13 +1,13 @@
 //! The heartbeat: renews a job's lease while the job is trained, carries its progress, learns that it was lost, and stops a
 //! training that takes too long.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use diesel::pg::PgConnection;
 use rocket::data::ByteUnit;
 
@@ -35,13 +35,80 @@ pub(super) struct Limits {
     pub(super) memory: Option<ByteUnit>,
 }
 
-/// The heartbeat of one job, on a thread and a connection of its own.
+/// The thread of the heartbeats, one for all jobs: most are over before it would have been started.
+pub(super) struct Heartbeats {
+    url: DatabaseUrl,
+    limits: Limits,
+    worker_stop: Arc<AtomicBool>,
+    slot: Slot,
+    thread: Thread,
+}
+
+/// The heartbeat of the job that is trained, if any. Whatever it does is done with the slot locked.
+type Slot = Arc<Mutex<Option<Beat>>>;
+
+impl Heartbeats {
+    /// Starts the thread, which lives as long as the process.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn start(url: DatabaseUrl, limits: Limits, worker_stop: Arc<AtomicBool>) -> anyhow::Result<Self> {
+        let slot = Slot::default();
+        let beats = Arc::clone(&slot);
+        let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || run(&beats));
+        let thread = thread.context("starting the thread of the heartbeats")?.thread().clone();
+        Ok(Self { url, limits, worker_stop, slot, thread })
+    }
+
+    /// Begins to renew `job`'s lease, at least three times as often as it would run out.
+    pub(super) fn of(&self, job: &Job) -> Heartbeat {
+        let shared = Arc::new(Shared::default());
+        let began = Instant::now();
+        let interval = INTERVAL.min(self.limits.lease / 3);
+        *lock(&self.slot) = Some(Beat {
+            url: self.url.clone(),
+            job: job.clone(),
+            limits: self.limits,
+            worker_stop: Arc::clone(&self.worker_stop),
+            shared: Arc::clone(&shared),
+            conn: None,
+            began,
+            interval,
+            next: began + interval,
+            told_to_stop: None,
+        });
+        self.thread.unpark();
+        Heartbeat { shared, limits: self.limits, slot: Arc::clone(&self.slot) }
+    }
+}
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<Beat>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(slot: &Slot) {
+    loop {
+        let is_idle = lock(slot).is_none();
+        if is_idle {
+            thread::park();
+        }
+        thread::sleep(TICK);
+        let mut beat = lock(slot);
+        if let Some(beat) = beat.as_mut()
+            && catch_unwind(AssertUnwindSafe(|| beat.tick())).is_err()
+        {
+            log::error!("the heartbeat panicked, and goes on");
+            beat.conn = None;
+        }
+        drop(beat);
+    }
+}
+
+/// The heartbeat of one job.
 pub(super) struct Heartbeat {
     shared: Arc<Shared>,
     limits: Limits,
-    /// Dropping it ends the thread.
-    end: Sender<()>,
-    thread: JoinHandle<()>,
+    slot: Slot,
 }
 
 /// What the thread and the training tell each other.
@@ -57,15 +124,6 @@ struct Shared {
 }
 
 impl Heartbeat {
-    /// Begins to renew `job`'s lease, at least three times as often as it would run out.
-    pub(super) fn start(url: DatabaseUrl, job: Job, limits: Limits, worker_stop: Arc<AtomicBool>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let (end, ended) = mpsc::channel();
-        let beat = Beat { url, job, limits, worker_stop, shared: Arc::clone(&shared), conn: None };
-        let thread = thread::spawn(move || beat.run(&ended));
-        Self { shared, limits, end, thread }
-    }
-
     /// The flag on which the training has to stop.
     pub(super) fn stop(&self) -> &AtomicBool {
         &self.shared.stop
@@ -81,12 +139,9 @@ impl Heartbeat {
         self.shared.progress.store(progress.to_bits(), Ordering::Relaxed);
     }
 
-    /// Ends the heartbeat; whether the lease was lost meanwhile.
+    /// Ends the heartbeat, after what it is doing just now; whether the lease was lost meanwhile.
     pub(super) fn end(self) -> bool {
-        drop(self.end);
-        if self.thread.join().is_err() {
-            log::error!("the heartbeat panicked");
-        }
+        *lock(&self.slot) = None;
         self.shared.lost.load(Ordering::Relaxed)
     }
 }
@@ -99,47 +154,48 @@ struct Beat {
     shared: Arc<Shared>,
     /// Made when the first renewal is due: most jobs are over before.
     conn: Option<PgConnection>,
+    began: Instant,
+    /// How often the lease is renewed, and when it is next.
+    interval: Duration,
+    next: Instant,
+    told_to_stop: Option<Instant>,
 }
 
 impl Beat {
-    fn run(mut self, ended: &mpsc::Receiver<()>) {
-        let interval = INTERVAL.min(self.limits.lease / 3);
-        let began = Instant::now();
-        let mut next = began + interval;
-        let mut told_to_stop = None;
-        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            if self.worker_stop.load(Ordering::Relaxed) {
+    fn tick(&mut self) {
+        if self.shared.lost.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.worker_stop.load(Ordering::Relaxed) {
+            self.shared.stop.store(true, Ordering::Relaxed);
+            if self.told_to_stop.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
+                self.abandon();
+            }
+        }
+        if let Some(most) = self.limits.memory {
+            self.check_memory(most);
+        }
+        let late = self.began.elapsed().saturating_sub(self.limits.training);
+        if late > Duration::ZERO {
+            self.shared.overdue.store(true, Ordering::Relaxed);
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+        if Instant::now() < self.next {
+            return;
+        }
+        if late > STOP_LIMIT {
+            self.fail_overdue();
+        }
+        self.next = Instant::now() + self.interval;
+        match self.renew() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.shared.lost.store(true, Ordering::Relaxed);
                 self.shared.stop.store(true, Ordering::Relaxed);
-                if told_to_stop.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
-                    self.abandon();
-                }
             }
-            if let Some(most) = self.limits.memory {
-                self.check_memory(most);
-            }
-            let late = began.elapsed().saturating_sub(self.limits.training);
-            if late > Duration::ZERO {
-                self.shared.overdue.store(true, Ordering::Relaxed);
-                self.shared.stop.store(true, Ordering::Relaxed);
-            }
-            if Instant::now() < next {
-                continue;
-            }
-            if late > STOP_LIMIT {
-                self.fail_overdue();
-            }
-            next = Instant::now() + interval;
-            match self.renew() {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.shared.lost.store(true, Ordering::Relaxed);
-                    self.shared.stop.store(true, Ordering::Relaxed);
-                    return;
-                }
-                Err(error) => {
-                    log::warn!("model {}: the lease could not be renewed, tries again: {error:#}", self.job.id);
-                    self.conn = None;
-                }
+            Err(error) => {
+                log::warn!("model {}: the lease could not be renewed, tries again: {error:#}", self.job.id);
+                self.conn = None;
             }
         }
     }
