@@ -284,5 +284,9 @@ pub fn find_state(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> Query
 /// # Errors
 /// Those of the database.
 pub fn states(conn: &mut PgConnection, ids: &[i32]) -> QueryResult<Vec<State>> {
-    State::query().filter(models::id.eq_any(ids)).load(conn)
+    match ids {
+        // A small table would be read as a whole in search of several.
+        &[id] => State::query().filter(models::id.eq(id)).load(conn),
+        ids => State::query().filter(models::id.eq_any(ids)).load(conn),
+    }
 }
