@@ -22,13 +22,14 @@ GRANT SELECT, INSERT, UPDATE ON job_statistics TO ridgeline_api, ridgeline_worke
 
 -- The API stores and deletes, reads keys and notes their use; it makes none.
 GRANT SELECT, INSERT, UPDATE, DELETE ON models, datasets TO ridgeline_api;
-GRANT SELECT, INSERT, DELETE ON dataset_chunks TO ridgeline_api;
+GRANT SELECT, INSERT, DELETE ON dataset_chunks, dataset_pages TO ridgeline_api;
 GRANT SELECT, UPDATE (last_used_at) ON api_keys TO ridgeline_api;
 
 -- A worker reads rows, and writes how far a job is and what came out. It sees neither keys nor owners nor names, makes no
 -- model and deletes none.
 GRANT SELECT (id, column_names, n_rows) ON datasets TO ridgeline_worker;
-GRANT SELECT (dataset_id, position, cells, others) ON dataset_chunks TO ridgeline_worker;
+GRANT SELECT (dataset_id, position, cells, others, n_pages) ON dataset_chunks TO ridgeline_worker;
+GRANT SELECT ON dataset_pages TO ridgeline_worker;
 GRANT
     SELECT (id, dataset_id, params, status, attempt, started_at, lease_token, lease_until),
     UPDATE (status, attempt, started_at, finished_at, lease_token, lease_until, progress,

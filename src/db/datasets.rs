@@ -2,6 +2,7 @@
 
 mod arrival;
 mod chunks;
+mod pages;
 
 use std::time::Duration;
 

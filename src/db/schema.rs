@@ -17,6 +17,16 @@ diesel::table! {
         position -> Int4,
         cells -> Bytea,
         others -> Nullable<Bytea>,
+        n_pages -> Int4,
+    }
+}
+
+diesel::table! {
+    dataset_pages (dataset_id, position, page) {
+        dataset_id -> Int4,
+        position -> Int4,
+        page -> Int4,
+        cells -> Bytea,
     }
 }
 
@@ -77,4 +87,11 @@ diesel::joinable!(datasets -> api_keys (owner));
 diesel::joinable!(models -> api_keys (owner));
 diesel::joinable!(models -> datasets (dataset_id));
 
-diesel::allow_tables_to_appear_in_same_query!(api_keys, dataset_chunks, datasets, job_statistics, models,);
+diesel::allow_tables_to_appear_in_same_query!(
+    api_keys,
+    dataset_chunks,
+    dataset_pages,
+    datasets,
+    job_statistics,
+    models,
+);

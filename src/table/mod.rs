@@ -13,7 +13,7 @@ mod writer;
 pub use csv::read;
 pub use error::CsvError;
 pub(crate) use error::shown;
-pub use packed::{Packed, pack, unpack};
+pub use packed::{Packed, Unpacking, pack, unpack};
 pub use pieces::{Piece, Pieces};
 pub use reader::{Header, ReadError, Reader};
 pub use statistics::{ColumnStatistics, Statistics};

@@ -98,8 +98,34 @@ fn packed_rows_are_plain_again_when_their_migration_is_taken_back() {
     assert_eq!(Service::without_workers(&database).get("/dataset/1?format=csv").body, before);
 }
 
+#[test]
+fn the_pages_of_a_chunk_are_in_it_again_when_their_migration_is_taken_back() {
+    let database = Database::new();
+    let mut service = Service::without_workers(&database);
+    // Packed, but for some; and doubles.
+    let files = || FileBasedMigrations::from_path("migrations").unwrap();
+    let download = |service: &Service| [1, 2].map(|id| service.get(&format!("/dataset/{id}?format=csv")).body);
+    for every in [10, 2] {
+        let cell = |i: i32| if i % every == 0 { f64::from(i).sqrt() } else { f64::from(i) / 8.0 };
+        let csv: String = (0..50_000).map(|i| format!("{},{}\n", cell(2 * i + 1), cell(2 * i))).collect();
+        service.post_as("text/csv", "/datasets", format!("a,b\n{csv}")).ok(201);
+    }
+    let before = download(&service);
+    service.process.stop();
+    let sizes = "SELECT string_agg(concat(octet_length(cells), ' ', octet_length(others)), ', ' ORDER BY dataset_id)
+                 FROM dataset_chunks";
+    let pages = "SELECT string_agg(n_pages::text, ' ' ORDER BY dataset_id) FROM dataset_chunks";
+    assert_eq!(database.value(pages), "49 98");
+
+    let mut conn = database.connect();
+    while conn.revert_last_migration(files()).unwrap().to_string() != "20261126000036" {}
+    assert_eq!(database.value(sizes), "400000 79744, 800000 ");
+    conn.run_pending_migrations(files()).unwrap();
+    assert_eq!(download(&Service::without_workers(&database)), before);
+}
+
 /// Rows for the tables as they are after a migration, which the later ones have to carry along.
-const ROWS: [(&str, &str); 3] = [
+const ROWS: [(&str, &str); 4] = [
     (
         "20261123000001",
         "INSERT INTO datasets (column_names, n_rows) VALUES ('[\"a\", \"b\"]', 3);
@@ -121,6 +147,12 @@ const ROWS: [(&str, &str); 3] = [
              WHERE id = 5",
     ),
     ("20261125000001", "INSERT INTO api_keys (name, hash, revoked_at) VALUES ('old', sha256('x'), now())"),
+    (
+        "20261126000036",
+        "INSERT INTO datasets (column_names, n_rows, is_standalone) VALUES ('[\"a\"]', 1016, true);
+         INSERT INTO dataset_chunks VALUES (2, 0, decode(repeat('00', 8), 'hex'), NULL, 1);
+         INSERT INTO dataset_pages VALUES (2, 0, 0, decode(repeat('000000000000f03f', 1015), 'hex'))",
+    ),
 ];
 
 #[test]
@@ -147,7 +179,7 @@ fn every_migration_keeps_the_rows_of_every_table() {
         }
         assert_eq!(rows(), before, "{version}");
     }
-    assert_eq!(database.stored_rows(), "1 1 5");
+    assert_eq!(database.stored_rows(), "2 2 5");
     assert_eq!(
         database.value("SELECT string_agg(status, ' ' ORDER BY id) FROM models"),
         "queued failed cancelled training trained"
@@ -161,6 +193,7 @@ fn every_migration_keeps_the_rows_of_every_table() {
     let get = |path: &str| service.send("GET", path, &[("Authorization", &bearer)], b"").ok(200);
     assert_eq!(get("/model/5")["model"], json!({"intercept": 1.0, "coef": {"b": 2.0}}));
     assert_eq!(get("/dataset/1")["columns"][1]["name"], "b");
+    assert_eq!(get("/dataset/2")["columns"][0]["mean"], 1015.0 / 1016.0);
     for id in [1, 4] {
         crate::support::wait_until("the open jobs are trained", || {
             let model = get(&format!("/model/{id}"));

@@ -27,8 +27,11 @@ fn withdraw(service: &Service, worker: &Process, id: i64, method: &str, call: &s
 fn store_large(service: &Service, database: &Database, n: usize) -> Value {
     let dataset = service.post_as("text/csv", "/datasets", generated_csv(2_500, 199)).ok(201)["dataset_id"].clone();
     database.execute(&format!(
-        "INSERT INTO dataset_chunks
-         SELECT dataset_id, position + copy * (SELECT 1 + max(position) FROM dataset_chunks), cells, others
+        "INSERT INTO dataset_pages
+         SELECT dataset_id, position + copy * (SELECT 1 + max(position) FROM dataset_chunks), page, cells
+         FROM dataset_pages, generate_series(1, {n} - 1) copy;
+         INSERT INTO dataset_chunks
+         SELECT dataset_id, position + copy * (SELECT 1 + max(position) FROM dataset_chunks), cells, others, n_pages
          FROM dataset_chunks, generate_series(1, {n} - 1) copy;
          UPDATE datasets SET n_rows = n_rows * {n}"
     ));

@@ -35,7 +35,7 @@ fn tables(database: &Database) -> String {
 fn migrations_run_by_hand_are_those_that_the_service_runs() {
     let database = Database::empty();
     diesel(&database, &["migration", "run"]);
-    assert_eq!(tables(&database), "api_keys dataset_chunks datasets job_statistics models");
+    assert_eq!(tables(&database), "api_keys dataset_chunks dataset_pages datasets job_statistics models");
     let service = Service::start(&database);
     service.train(&example());
     assert!(!service.process.log().contains("ran the database migrations"));
@@ -61,7 +61,7 @@ fn migrations_go_down_and_up_again() {
     let database = Database::empty();
     diesel(&database, &["migration", "run"]);
     diesel(&database, &["migration", "redo", "--all"]);
-    assert_eq!(tables(&database), "api_keys dataset_chunks datasets job_statistics models");
+    assert_eq!(tables(&database), "api_keys dataset_chunks dataset_pages datasets job_statistics models");
     diesel(&database, &["migration", "revert", "--all"]);
     assert_eq!(database.value(
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' AND table_name NOT LIKE '\\_\\_%'"
@@ -100,6 +100,8 @@ fn the_tables_refuse_what_the_code_never_writes() {
         ("INSERT INTO dataset_chunks VALUES (1, 1, 'abcd')".to_owned(), "dataset_chunks_cells_check"),
         ("INSERT INTO dataset_chunks VALUES (1, 1, 'abc', '')".to_owned(), "dataset_chunks_cells_check"),
         ("INSERT INTO dataset_chunks VALUES (1, 1, 'abcd', 'abcd')".to_owned(), "dataset_chunks_cells_check"),
+        ("INSERT INTO dataset_chunks VALUES (1, 1, 'abcd', '', -1)".to_owned(), "dataset_chunks_n_pages_check"),
+        ("INSERT INTO dataset_pages VALUES (1, 0, 0, 'abcd')".to_owned(), "dataset_pages_cells_check"),
         ("INSERT INTO datasets (column_names, n_rows) VALUES ('[]', 1)".to_owned(), "check"),
         ("DELETE FROM datasets".to_owned(), "models_dataset_until_ended"),
     ];

@@ -6,7 +6,7 @@ use diesel::pg::PgConnection;
 use diesel::prelude::Connection;
 use serde_json::json;
 
-use crate::support::{Process, Server, Settings, example, long_job, ridgeline, wait_until, with};
+use crate::support::{Process, Server, Settings, example, generated_csv, long_job, ridgeline, wait_until, with};
 
 const ROLES: &str = "CREATE ROLE owner LOGIN; CREATE ROLE ridgeline_api LOGIN; CREATE ROLE ridgeline_worker LOGIN;
                      CREATE DATABASE service OWNER owner";
@@ -47,8 +47,9 @@ fn the_api_and_the_worker_work_with_their_grants_and_can_do_no_more() {
     };
     let status = |id: i32| call("GET", &format!("/model/{id}"), "").ok(200)["status"].clone();
     service.get("/health/ready").ok(200);
+    let large = json!({"data": generated_csv(20_000, 3), "target": "y", "l2_coef": [1.0]});
     for (id, body) in
-        [(1, example()), (2, with(example(), json!({"l2_coef": [1e308]}))), (3, long_job()), (4, example())]
+        [(1, example()), (2, with(example(), json!({"l2_coef": [1e308]}))), (3, long_job()), (4, example()), (5, large)]
     {
         assert_eq!(call("POST", "/train", &body.to_string()).ok(202)["model_id"], id);
     }
@@ -63,14 +64,16 @@ fn the_api_and_the_worker_work_with_their_grants_and_can_do_no_more() {
     assert_eq!(status(3), "queued");
     worker = Settings::new(&url("ridgeline_worker")).worker();
     wait_until("all have ended", || {
-        [1, 2, 3].iter().all(|&id| ["trained", "failed"].contains(&status(id).as_str().unwrap()))
+        [1, 2, 3, 5].iter().all(|&id| ["trained", "failed"].contains(&status(id).as_str().unwrap()))
     });
-    assert_eq!([status(1), status(3), status(4)], ["trained", "trained", "cancelled"]);
+    assert_eq!([1, 3, 4, 5].map(status), ["trained", "trained", "cancelled", "trained"]);
     call("POST", "/model/1/predict", &json!({"data": "b,c\n1,2\n"}).to_string()).ok(200);
-    assert_eq!(call("GET", "/models", "").ok(200)["models"].as_array().unwrap().len(), 4);
-    assert_eq!(call("DELETE", "/model/1", "").status, 204);
+    assert_eq!(call("GET", "/models", "").ok(200)["models"].as_array().unwrap().len(), 5);
+    for id in [1, 5] {
+        assert_eq!(call("DELETE", &format!("/model/{id}"), "").status, 204);
+    }
     let metrics = service.get("/metrics").body;
-    assert!(metrics.contains("ridgeline_jobs_ended_total{status=\"trained\"} 3"), "{metrics}");
+    assert!(metrics.contains("ridgeline_jobs_ended_total{status=\"trained\"} 4"), "{metrics}");
     // What a worker writes of a job that fails.
     let failed =
         "UPDATE models SET status = 'failed', error = 'x', finished_at = now(), lease_token = NULL WHERE false";
@@ -94,6 +97,7 @@ fn the_api_and_the_worker_work_with_their_grants_and_can_do_no_more() {
         ("ridgeline_worker", "INSERT INTO models (dataset_id, params) VALUES (1, '{}')"),
         ("ridgeline_worker", "DELETE FROM datasets"),
         ("ridgeline_worker", "UPDATE dataset_chunks SET cells = ''"),
+        ("ridgeline_worker", "DELETE FROM dataset_pages"),
         ("ridgeline_worker", "CREATE TABLE t ()"),
         ("ridgeline_api", "INSERT INTO api_keys (name, hash) VALUES ('x', sha256(''))"),
         ("ridgeline_api", "UPDATE api_keys SET hash = sha256('')"),

@@ -1,14 +1,13 @@
 //! The rows of a dataset, in chunks of whole rows.
 
-use diesel::deserialize::{self, FromSqlRow};
-use diesel::pg::{Pg, PgConnection, PgValue};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::row::{Field, Row};
-use diesel::sql_types::{Binary, Nullable};
+use diesel::result::Error;
 use diesel_json::Json;
 
+use super::pages::{self, PAGE_BYTES};
 use crate::db::schema::{dataset_chunks, datasets};
-use crate::table;
+use crate::table::{self, Unpacking};
 
 #[derive(Insertable)]
 #[diesel(table_name = dataset_chunks)]
@@ -17,14 +16,17 @@ struct NewChunk<'a> {
     position: i32,
     cells: &'a [u8],
     others: Option<&'a [u8]>,
+    n_pages: i32,
 }
 
 /// Stores a chunk.
 pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
     let (cells, others) = encoded(cells);
-    let new = NewChunk { dataset_id, position, cells: &cells, others: others.as_deref() };
+    let n_pages = pages::n_pages(cells.len());
+    let (pages, cells) = cells.split_at(n_pages * PAGE_BYTES);
+    let new = NewChunk { dataset_id, position, cells, others: others.as_deref(), n_pages: n_pages as i32 };
     diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
-    Ok(())
+    pages::insert(conn, dataset_id, position, pages)
 }
 
 /// The bytes of a chunk: packed, where that makes it smaller.
@@ -57,7 +59,7 @@ pub struct Stored {
 /// Finds a dataset by its id, whoever owns it.
 ///
 /// # Errors
-/// Those of the database; [`diesel::result::Error::DeserializationError`] when the stored cells do not fill its rows.
+/// Those of the database; [`Error::DeserializationError`] when the stored cells do not fill its rows.
 pub fn find_stored(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Stored> {
     let (columns, n_rows) = datasets::table
         .find(dataset_id)
@@ -68,31 +70,42 @@ pub fn find_stored(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Stor
     let is_whole = chunk_sizes.iter().all(|n_cells| n_cells.is_multiple_of(n_columns));
     let n_stored = chunk_sizes.iter().sum::<usize>() / n_columns;
     if !is_whole || n_stored as i64 != n_rows {
-        return Err(diesel::result::Error::DeserializationError("the chunks of a dataset do not fill its rows".into()));
+        return Err(Error::DeserializationError("the chunks of a dataset do not fill its rows".into()));
     }
     Ok(Stored { columns, n_rows: n_stored, chunk_sizes })
 }
 
-/// The cells of a chunk, as they come from the database.
-struct Cells(Vec<f64>);
-
-impl FromSqlRow<(Binary, Nullable<Binary>), Pg> for Cells {
-    // Not by way of vectors of bytes: a chunk is large.
-    fn build_from_row<'a>(row: &impl Row<'a, Pg>) -> deserialize::Result<Self> {
-        let (cells, others) = (row.get(0).ok_or("no cells")?, row.get(1).ok_or("no others")?);
-        let cells = cells.value().ok_or("no cells")?;
-        Ok(Self(decoded(cells.as_bytes(), others.value().as_ref().map(PgValue::as_bytes))?))
-    }
+/// The cells of a chunk that come in parts.
+enum Decoder<'a> {
+    Packed(Unpacking<'a>),
+    Doubles(Vec<f64>),
 }
 
-/// The cells of a chunk from its bytes.
-fn decoded(cells: &[u8], others: Option<&[u8]>) -> deserialize::Result<Vec<f64>> {
-    match others {
-        Some(others) => Ok(table::unpack(cells, others).ok_or("a packed chunk lacks some of its cells")?),
-        None => {
-            // A CHECK of the table keeps the second part empty.
-            let (doubles, _) = cells.as_chunks::<8>();
-            Ok(doubles.iter().copied().map(f64::from_le_bytes).collect())
+impl<'a> Decoder<'a> {
+    /// For so many bytes of cells.
+    fn new(n_bytes: usize, others: Option<&'a [u8]>) -> Option<Self> {
+        match others {
+            Some(others) => Unpacking::new(n_bytes / 4, others).map(Self::Packed),
+            None => Some(Self::Doubles(Vec::with_capacity(n_bytes / 8))),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        match self {
+            Self::Packed(cells) => cells.push(bytes),
+            Self::Doubles(cells) => {
+                // A CHECK of the table keeps the second part empty.
+                let (doubles, _) = bytes.as_chunks();
+                cells.extend(doubles.iter().copied().map(f64::from_le_bytes));
+                Some(())
+            }
+        }
+    }
+
+    fn end(self) -> Option<Vec<f64>> {
+        match self {
+            Self::Packed(cells) => cells.end(),
+            Self::Doubles(cells) => Some(cells),
         }
     }
 }
@@ -109,7 +122,9 @@ pub struct FewRows {
 impl FewRows {
     /// From the bytes of the chunk; `None` where they are damaged.
     pub(crate) fn decoded(columns: Vec<String>, cells: &[u8], others: Option<&[u8]>) -> Option<Self> {
-        Some(Self { columns, cells: decoded(cells, others).ok()? })
+        let mut decoder = Decoder::new(cells.len(), others)?;
+        decoder.push(cells)?;
+        Some(Self { columns, cells: decoder.end()? })
     }
 }
 
@@ -118,12 +133,18 @@ impl FewRows {
 /// # Errors
 /// Those of the database.
 pub fn chunk_sizes(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Vec<usize>> {
-    let bytes = dataset_chunks::table
+    let sizes = dataset_chunks::table
         .filter(dataset_chunks::dataset_id.eq(dataset_id))
         .order(dataset_chunks::position)
-        .select((octet_length(dataset_chunks::cells), dataset_chunks::others.is_not_null()))
-        .load::<(i32, bool)>(conn)?;
-    Ok(bytes.into_iter().map(|(bytes, is_packed)| bytes as usize / if is_packed { 4 } else { 8 }).collect())
+        .select((octet_length(dataset_chunks::cells), dataset_chunks::n_pages, dataset_chunks::others.is_not_null()))
+        .load::<(i32, i32, bool)>(conn)?;
+    let n_cells = |(bytes, n_pages, is_packed)| n_bytes(bytes as usize, n_pages) / if is_packed { 4 } else { 8 };
+    Ok(sizes.into_iter().map(n_cells).collect())
+}
+
+/// The bytes of a chunk that has so many behind its pages.
+fn n_bytes(behind: usize, n_pages: i32) -> usize {
+    n_pages as usize * PAGE_BYTES + behind
 }
 
 diesel::define_sql_function! {
@@ -134,9 +155,18 @@ diesel::define_sql_function! {
 /// The cells of one chunk of a dataset, whole rows, row-major.
 ///
 /// # Errors
-/// [`diesel::result::Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
+/// [`Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
 pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
-    let chunk =
-        dataset_chunks::table.find((dataset_id, position)).select((dataset_chunks::cells, dataset_chunks::others));
-    Ok(chunk.get_result::<Cells>(conn)?.0)
+    let (behind, others, n_pages) = dataset_chunks::table
+        .find((dataset_id, position))
+        .select((dataset_chunks::cells, dataset_chunks::others, dataset_chunks::n_pages))
+        .get_result::<(Vec<u8>, Option<Vec<u8>>, i32)>(conn)?;
+    let damaged = || Error::DeserializationError("a packed chunk lacks some of its cells".into());
+    let mut cells = Decoder::new(n_bytes(behind.len(), n_pages), others.as_deref()).ok_or_else(damaged)?;
+    let mut take = |bytes: &[u8]| cells.push(bytes).ok_or_else(damaged);
+    if n_pages > 0 && pages::read(conn, dataset_id, position, &mut take)? != n_pages as usize {
+        return Err(Error::NotFound);
+    }
+    take(&behind)?;
+    cells.end().ok_or_else(damaged)
 }

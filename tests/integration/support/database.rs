@@ -188,7 +188,10 @@ impl Database {
     pub(crate) fn stored_rows(&self) -> String {
         let count = |table| format!("(SELECT count(*) FROM {table})");
         let counts = ["datasets", "dataset_chunks", "models"].map(count).join(", ");
-        self.value(&format!("SELECT concat_ws(' ', {counts})"))
+        let left_behind =
+            "SELECT nullif(count(*), 0) FROM dataset_pages LEFT JOIN dataset_chunks USING (dataset_id, position)
+                           WHERE n_pages IS NULL";
+        self.value(&format!("SELECT concat_ws(' ', {counts}, ({left_behind}))"))
     }
 }
 
