@@ -18,7 +18,6 @@ use super::models::Status;
 use super::schema::{datasets, models};
 use crate::table::{ColumnStatistics, Statistics};
 pub use arrival::{NewRows, Upload, begin, drop_abandoned, forget, insert, insert_chunk, renew};
-pub(crate) use chunks::encoded;
 pub use chunks::{FewRows, Stored, chunk, chunk_sizes, find_stored};
 
 /// Most models that a dataset lists as its users.

@@ -8,11 +8,11 @@ use diesel_json::Json;
 
 use super::prepared::prepared;
 use super::{MOST_AT_ONCE, NewJob};
-use crate::db::datasets::{self, NewRows, Upload};
+use crate::db::datasets::{NewRows, Upload};
 use crate::table::ColumnStatistics;
 use crate::training::Params;
 
-/// Stores a dataset and queues a training on it, as [`datasets::insert`] and [`enqueue`](super::enqueue) do, if its rows are one
+/// Stores a dataset and queues a training on it, as [`insert`](crate::db::datasets::insert) and [`enqueue`](super::enqueue) do, if its rows are one
 /// chunk, the client has no name for the request, and so much room is left that nobody has to wait; `None`: nothing was done.
 ///
 /// # Errors
@@ -25,7 +25,6 @@ pub fn enqueue_with_rows(
 ) -> QueryResult<Option<i32>> {
     let NewRows::Held(chunks) = &upload.rows else { return Ok(None) };
     let ([chunk], None) = (&chunks[..], job.request) else { return Ok(None) };
-    let (cells, others) = datasets::encoded(chunk);
     let statement = Statement {
         owner: job.owner,
         dataset_name: upload.name.as_deref(),
@@ -33,8 +32,8 @@ pub fn enqueue_with_rows(
         columns: Json(&upload.columns),
         n_rows: upload.n_rows as i64,
         statistics: Json(upload.statistics.columns()),
-        cells,
-        others,
+        cells: chunk.cells(),
+        others: chunk.others(),
         most_waiting: (i64::from(limit) - MOST_AT_ONCE).max(0),
         name: job.name,
         tags: Json(job.tags),
@@ -50,8 +49,8 @@ struct Statement<'a> {
     columns: Json<&'a [String]>,
     n_rows: i64,
     statistics: Json<&'a [ColumnStatistics]>,
-    cells: Vec<u8>,
-    others: Option<Vec<u8>>,
+    cells: &'a [u8],
+    others: Option<&'a [u8]>,
     most_waiting: i64,
     name: Option<&'a str>,
     tags: Json<&'a [String]>,

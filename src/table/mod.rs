@@ -3,6 +3,7 @@
 mod cells;
 mod csv;
 mod digits;
+mod encoded;
 mod error;
 mod packed;
 mod pieces;
@@ -11,9 +12,10 @@ mod statistics;
 mod writer;
 
 pub use csv::read;
+pub use encoded::{Decoder, Encoded, cell_bytes};
 pub use error::CsvError;
 pub(crate) use error::shown;
-pub use packed::{Packed, Unpacking, pack, unpack};
+
 pub use pieces::{Piece, Pieces};
 pub use reader::{Header, ReadError, Reader};
 pub use statistics::{ColumnStatistics, Statistics};

@@ -42,15 +42,15 @@ const ROUNDING: f64 = 1.5 * (1_u64 << 52) as f64;
 
 /// Packed cells.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Packed {
+pub(super) struct Packed {
     /// 4 bytes for each.
-    pub cells: Vec<u8>,
+    pub(super) cells: Vec<u8>,
     /// The doubles of those that are no short decimals, little-endian, in their order.
-    pub others: Vec<u8>,
+    pub(super) others: Vec<u8>,
 }
 
 /// Packs cells; `None` where that does not save a quarter of their bytes.
-pub fn pack(cells: &[f64]) -> Option<Packed> {
+pub(super) fn pack(cells: &[f64]) -> Option<Packed> {
     let most_others = cells.len() / 4;
     let mut packed = vec![0; 4 * cells.len()];
     let mut others = Vec::new();
@@ -72,7 +72,8 @@ pub fn pack(cells: &[f64]) -> Option<Packed> {
 }
 
 /// The cells again; `None` if these bytes are not what [`pack`] has made.
-pub fn unpack(cells: &[u8], others: &[u8]) -> Option<Vec<f64>> {
+#[cfg(test)]
+fn unpack(cells: &[u8], others: &[u8]) -> Option<Vec<f64>> {
     let mut unpacking = Unpacking::new(cells.len() / 4, others)?;
     unpacking.push(cells)?;
     unpacking.end()
@@ -107,6 +108,12 @@ impl<'a> Unpacking<'a> {
     pub fn end(self) -> Option<Vec<f64>> {
         self.others.as_slice().is_empty().then_some(self.cells)
     }
+}
+
+/// How many of packed cells stand beside.
+pub(super) fn count_beside(cells: &[u8]) -> usize {
+    let (codes, _) = cells.as_chunks();
+    codes.iter().filter(|&&code| u32::from_le_bytes(code) & BESIDE == BESIDE).count()
 }
 
 /// The number that a code stands for.

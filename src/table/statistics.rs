@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Cells that are described at once: each such block is passed over several times, and should stay in the cache.
-const BLOCK_CELLS: usize = 1 << 15;
+const BLOCK_CELLS: usize = 1 << 17;
 /// Most rows of a block: so few that their plain sum loses no digit that matters.
 const BLOCK_ROWS: usize = 4096;
 

@@ -7,15 +7,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use diesel::pg::PgConnection;
 use rocket::tokio::task::JoinHandle;
 
 use super::body::{Cores, Csv, refused};
 use super::error::ApiError;
-use crate::db::Pool;
 use crate::db::datasets::{self, NewRows, Upload};
 use crate::db::idempotency::Digest;
-use crate::table::{Header, Piece, Reader, Statistics};
+use crate::db::{self, Pool};
+use crate::table::{Encoded, Header, Piece, Reader, Statistics};
 use crate::training;
 
 /// Chunks that are held before the first one is stored.
@@ -71,13 +72,20 @@ pub(super) async fn receive(
         let weight = check(header.names())?;
         Ok((reader.with_weights(weight), header.names().to_vec()))
     };
-    let work = |(reader, _): &(Reader, Vec<String>), piece: Piece| reader.read(&piece).map_err(refused);
+    let work = |(reader, _): &(Reader, Vec<String>), piece: Piece| {
+        // All that the cells themselves are needed for, while they are in the cache.
+        let cells = reader.read(&piece).map_err(refused)?;
+        let mut statistics = Statistics::new(reader.n_columns());
+        statistics.add(&cells);
+        Ok((Encoded::of(&cells), statistics))
+    };
     let mut reading = csv.read(cores, choose, work).await?;
     let columns = reading.reader().1.clone();
     let mut store = Store::new(pool.clone(), owner, columns);
     let received = loop {
         match reading.next().await {
-            Ok(Some(cells)) => {
+            Ok(Some((cells, statistics))) => {
+                store.statistics.merge(&statistics);
                 if let Err(error) = store.take(cells).await.and_then(|()| grow(&store.columns, store.n_rows)) {
                     break Err(error);
                 }
@@ -103,15 +111,15 @@ struct Store {
     owner: Option<i32>,
     columns: Vec<String>,
     /// Rows that do not fill a chunk yet.
-    rest: Vec<f64>,
+    rest: Encoded,
     cells_per_chunk: usize,
     n_rows: usize,
     statistics: Statistics,
     /// Chunks that are complete, as long as nothing is stored.
-    held: Vec<Vec<f64>>,
+    held: Vec<Encoded>,
     stored: Option<Arriving>,
     /// Chunks on their way into the database, in order.
-    under_way: VecDeque<JoinHandle<Result<Statistics, ApiError>>>,
+    under_way: VecDeque<JoinHandle<Result<(), db::Error>>>,
     n_chunks: i32,
 }
 
@@ -122,7 +130,7 @@ impl Store {
             pool,
             owner,
             columns,
-            rest: Vec::new(),
+            rest: Encoded::of(&[]),
             cells_per_chunk: training::rows_per_chunk(n_columns) * n_columns,
             n_rows: 0,
             statistics: Statistics::new(n_columns),
@@ -134,25 +142,23 @@ impl Store {
     }
 
     /// Takes the next rows.
-    async fn take(&mut self, cells: Vec<f64>) -> Result<(), ApiError> {
-        self.n_rows += cells.len() / self.columns.len();
-        if self.rest.is_empty() {
+    async fn take(&mut self, cells: Encoded) -> Result<(), ApiError> {
+        self.n_rows += cells.n_cells() / self.columns.len();
+        if self.rest.n_cells() == 0 {
             self.rest = cells;
         } else {
-            self.rest.extend_from_slice(&cells);
-            drop(cells);
+            let damaged = || ApiError::internal(anyhow!("the cells of an upload are damaged"));
+            self.rest.append(cells).ok_or_else(damaged)?;
         }
-        while self.rest.len() > self.cells_per_chunk {
-            let mut next = Vec::with_capacity(self.cells_per_chunk + self.cells_per_chunk / 4);
-            next.extend_from_slice(&self.rest[self.cells_per_chunk..]);
-            let mut chunk = std::mem::replace(&mut self.rest, next);
-            chunk.truncate(self.cells_per_chunk);
+        while self.rest.n_cells() > self.cells_per_chunk {
+            let rest = self.rest.split_off(self.cells_per_chunk);
+            let chunk = std::mem::replace(&mut self.rest, rest);
             self.take_chunk(chunk).await?;
         }
         Ok(())
     }
 
-    async fn take_chunk(&mut self, chunk: Vec<f64>) -> Result<(), ApiError> {
+    async fn take_chunk(&mut self, chunk: Encoded) -> Result<(), ApiError> {
         if self.stored.is_none() && self.held.len() < MOST_HELD {
             self.held.push(chunk);
             return Ok(());
@@ -173,26 +179,22 @@ impl Store {
     }
 
     /// Begins to store a chunk, once there is room for it on the way.
-    async fn store(&mut self, dataset_id: i32, chunk: Vec<f64>) -> Result<(), ApiError> {
+    async fn store(&mut self, dataset_id: i32, chunk: Encoded) -> Result<(), ApiError> {
         if self.under_way.len() >= MOST_UNDER_WAY {
             self.await_chunk().await?;
         }
-        let (pool, position, n_columns) = (self.pool.clone(), self.n_chunks, self.columns.len());
+        let (pool, position) = (self.pool.clone(), self.n_chunks);
         self.n_chunks += 1;
         self.under_way.push_back(tokio::spawn(async move {
-            let store = move |conn: &mut PgConnection| {
-                datasets::insert_chunk(conn, dataset_id, position, &chunk)?;
-                Ok(describe(&chunk, n_columns))
-            };
-            Ok(pool.run(store).await?)
+            let store = move |conn: &mut PgConnection| Ok(datasets::insert_chunk(conn, dataset_id, position, &chunk)?);
+            pool.run(store).await
         }));
         Ok(())
     }
 
     async fn await_chunk(&mut self) -> Result<(), ApiError> {
         if let Some(chunk) = self.under_way.pop_front() {
-            let statistics = chunk.await.map_err(|panic| ApiError::internal(panic.into()))??;
-            self.statistics.merge(&statistics);
+            chunk.await.map_err(|panic| ApiError::internal(panic.into()))??;
         }
         Ok(())
     }
@@ -210,7 +212,7 @@ impl Store {
 
     /// All rows are there.
     async fn finish(&mut self) -> Result<(Upload, Option<Arriving>), ApiError> {
-        let rest = std::mem::take(&mut self.rest);
+        let rest = std::mem::replace(&mut self.rest, Encoded::of(&[]));
         if let Some(stored) = &self.stored {
             let dataset_id = stored.dataset_id;
             self.store(dataset_id, rest).await?;
@@ -219,12 +221,6 @@ impl Store {
             }
         } else {
             self.held.push(rest);
-            let (held, n_columns) = (std::mem::take(&mut self.held), self.columns.len());
-            let n_bytes = held.iter().map(|chunk| size_of_val(chunk.as_slice())).sum();
-            let work = move || Ok((held.iter().map(|chunk| describe(chunk, n_columns)).collect::<Vec<_>>(), held));
-            let (statistics, held) = super::compute(n_bytes, work).await?;
-            statistics.iter().for_each(|statistics| self.statistics.merge(statistics));
-            self.held = held;
         }
         let stored = self.stored.take();
         let rows = match &stored {
@@ -235,12 +231,6 @@ impl Store {
         let upload = Upload { columns, n_rows: self.n_rows, statistics, name: None, is_standalone: false, rows };
         Ok((upload, stored))
     }
-}
-
-fn describe(cells: &[f64], n_columns: usize) -> Statistics {
-    let mut statistics = Statistics::new(n_columns);
-    statistics.add(cells);
-    statistics
 }
 
 /// A dataset that is stored while it arrives. Unless it is kept, it is dropped with this.

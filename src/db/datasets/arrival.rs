@@ -17,7 +17,7 @@ use diesel_json::Json;
 use super::chunks;
 use crate::db::clock_timestamp;
 use crate::db::schema::datasets;
-use crate::table::{ColumnStatistics, Statistics};
+use crate::table::{ColumnStatistics, Encoded, Statistics};
 
 /// Until when a dataset that is arriving is kept if its receiver gives no further sign of life.
 const LEASE: &str = "clock_timestamp() + interval '2 minutes'";
@@ -42,8 +42,8 @@ pub struct Upload {
 /// The rows of a dataset that has arrived.
 #[derive(Debug)]
 pub enum NewRows {
-    /// Chunks of whole rows, row-major.
-    Held(Vec<Vec<f64>>),
+    /// Chunks of whole rows.
+    Held(Vec<Encoded>),
     /// They are stored already, as the chunks of this dataset, which is to be made complete.
     Stored(i32),
 }
@@ -131,11 +131,11 @@ pub fn begin(conn: &mut PgConnection, owner: Option<i32>, columns: &[String]) ->
 ///
 /// # Errors
 /// Those of the database; a serialization failure when the dataset was dropped meanwhile.
-pub fn insert_chunk(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
+pub fn insert_chunk(conn: &mut PgConnection, dataset_id: i32, position: i32, chunk: &Encoded) -> QueryResult<()> {
     let insert = |conn: &mut PgConnection| {
         // What comes later waits until everything before it is on the disk.
         conn.batch_execute("SET LOCAL synchronous_commit = off")?;
-        chunks::insert(conn, dataset_id, position, cells)
+        chunks::insert(conn, dataset_id, position, chunk)
     };
     conn.transaction(insert).map_err(|error| match error {
         Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => dropped(),

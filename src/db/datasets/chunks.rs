@@ -7,7 +7,7 @@ use diesel_json::Json;
 
 use super::pages::{self, PAGE_BYTES};
 use crate::db::schema::{dataset_chunks, datasets};
-use crate::table::{self, Unpacking};
+use crate::table::{Decoder, Encoded, cell_bytes};
 
 #[derive(Insertable)]
 #[diesel(table_name = dataset_chunks)]
@@ -20,29 +20,12 @@ struct NewChunk<'a> {
 }
 
 /// Stores a chunk.
-pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, cells: &[f64]) -> QueryResult<()> {
-    let (cells, others) = encoded(cells);
-    let n_pages = pages::n_pages(cells.len());
-    let (pages, cells) = cells.split_at(n_pages * PAGE_BYTES);
-    let new = NewChunk { dataset_id, position, cells, others: others.as_deref(), n_pages: n_pages as i32 };
+pub(super) fn insert(conn: &mut PgConnection, dataset_id: i32, position: i32, chunk: &Encoded) -> QueryResult<()> {
+    let n_pages = pages::n_pages(chunk.cells().len());
+    let (pages, cells) = chunk.cells().split_at(n_pages * PAGE_BYTES);
+    let new = NewChunk { dataset_id, position, cells, others: chunk.others(), n_pages: n_pages as i32 };
     diesel::insert_into(dataset_chunks::table).values(&new).execute(conn)?;
     pages::insert(conn, dataset_id, position, pages)
-}
-
-/// The bytes of a chunk: packed, where that makes it smaller.
-pub(crate) fn encoded(cells: &[f64]) -> (Vec<u8>, Option<Vec<u8>>) {
-    match table::pack(cells) {
-        Some(packed) => (packed.cells, Some(packed.others)),
-        None => (doubles(cells), None),
-    }
-}
-
-/// The cells as they are.
-fn doubles(cells: &[f64]) -> Vec<u8> {
-    let mut bytes = vec![0; size_of_val(cells)];
-    let (places, _) = bytes.as_chunks_mut::<8>();
-    places.iter_mut().zip(cells).for_each(|(place, cell)| *place = cell.to_le_bytes());
-    bytes
 }
 
 /// A dataset whose rows are to be read.
@@ -75,41 +58,6 @@ pub fn find_stored(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Stor
     Ok(Stored { columns, n_rows: n_stored, chunk_sizes })
 }
 
-/// The cells of a chunk that come in parts.
-enum Decoder<'a> {
-    Packed(Unpacking<'a>),
-    Doubles(Vec<f64>),
-}
-
-impl<'a> Decoder<'a> {
-    /// For so many bytes of cells.
-    fn new(n_bytes: usize, others: Option<&'a [u8]>) -> Option<Self> {
-        match others {
-            Some(others) => Unpacking::new(n_bytes / 4, others).map(Self::Packed),
-            None => Some(Self::Doubles(Vec::with_capacity(n_bytes / 8))),
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
-        match self {
-            Self::Packed(cells) => cells.push(bytes),
-            Self::Doubles(cells) => {
-                // A CHECK of the table keeps the second part empty.
-                let (doubles, _) = bytes.as_chunks();
-                cells.extend(doubles.iter().copied().map(f64::from_le_bytes));
-                Some(())
-            }
-        }
-    }
-
-    fn end(self) -> Option<Vec<f64>> {
-        match self {
-            Self::Packed(cells) => cells.end(),
-            Self::Doubles(cells) => Some(cells),
-        }
-    }
-}
-
 /// A dataset of few rows, all of them in one chunk.
 #[derive(Debug)]
 pub struct FewRows {
@@ -138,7 +86,7 @@ pub fn chunk_sizes(conn: &mut PgConnection, dataset_id: i32) -> QueryResult<Vec<
         .order(dataset_chunks::position)
         .select((octet_length(dataset_chunks::cells), dataset_chunks::n_pages, dataset_chunks::others.is_not_null()))
         .load::<(i32, i32, bool)>(conn)?;
-    let n_cells = |(bytes, n_pages, is_packed)| n_bytes(bytes as usize, n_pages) / if is_packed { 4 } else { 8 };
+    let n_cells = |(bytes, n_pages, is_packed)| n_bytes(bytes as usize, n_pages) / cell_bytes(is_packed);
     Ok(sizes.into_iter().map(n_cells).collect())
 }
 

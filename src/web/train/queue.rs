@@ -15,6 +15,7 @@ use crate::db::datasets::{self, NewRows, Upload};
 use crate::db::idempotency::{self, Earlier, Keyed, Made};
 use crate::db::{self, Pool};
 use crate::queue::{self, EnqueueError, NewJob};
+use crate::table::Encoded;
 use crate::training::{self, Capacity, CheckError, StoredRows};
 
 /// What came of the wish to queue a job.
@@ -200,9 +201,9 @@ fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize
 
 /// The rows of so many columns that are held; none where they are stored.
 fn held_rows(rows: &NewRows, n_columns: usize) -> StoredRows<'_> {
-    let chunks: &[Vec<f64>] = if let NewRows::Held(chunks) = rows { chunks } else { &[] };
-    let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
-    StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].clone()))
+    let chunks: &[Encoded] = if let NewRows::Held(chunks) = rows { chunks } else { &[] };
+    let sizes: Vec<usize> = chunks.iter().map(Encoded::n_cells).collect();
+    StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].decode().ok_or("a chunk is damaged")?))
 }
 
 /// That the database failed is not what the client did wrong.
