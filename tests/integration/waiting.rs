@@ -132,7 +132,7 @@ fn a_lost_announcement_costs_a_second_and_a_lost_connection_is_made_anew() {
     let wait = |id: i64| service.send("GET", &format!("/model/{id}"), &[("Prefer", "wait=50")], b"");
     // The last statement of the connection that listens.
     let looks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
-                 AND query LIKE '%= ANY(%'";
+                 AND query LIKE '%FROM \"models\" WHERE %' AND query NOT LIKE '%IS NOT DISTINCT%'";
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| wait(ids[0]));
         wait_until("the service listens and has looked", || database.value(looks) == "1");
