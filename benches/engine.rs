@@ -13,7 +13,8 @@ mod digits;
 use digits::digits;
 use ndarray::Array2;
 use ndarray_linalg::{Cholesky, UPLO};
-use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Report, allocator, blas, cross_validate};
+use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Report, Threads, allocator, blas, cross_validate};
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -32,6 +33,9 @@ fn penalties(n: usize) -> Vec<f64> {
     (0..n).map(|i| 10.0_f64.powf(-3.0 + 6.0 * i as f64 / (n - 1) as f64)).collect()
 }
 
+/// As a worker does, which keeps its threads.
+static THREADS: LazyLock<Threads> = LazyLock::new(|| Threads::new(0));
+
 fn run(values: &[f64], n_rows: usize, n_folds: usize, n_penalties: usize) -> Report {
     let rows = Matrix::new(values, values.len() / n_rows).unwrap();
     let params = Params {
@@ -45,7 +49,7 @@ fn run(values: &[f64], n_rows: usize, n_folds: usize, n_penalties: usize) -> Rep
     };
     let params = params.check(n_rows, values.len() / n_rows).unwrap();
     let stop = AtomicBool::new(false);
-    cross_validate(&rows, &params, &Control { n_threads: 0, stop: &stop, progress: &|_| () }).unwrap()
+    cross_validate(&rows, &params, &Control { threads: &THREADS, stop: &stop, progress: &|_| () }).unwrap()
 }
 
 /// y = <x, w> + 3 + noise, all standard normal, from a fixed sequence; row-major (y, x..).
@@ -161,7 +165,7 @@ fn digits_table(folder: &str) {
                 penalties: Some(vec![fit["l2_coef"].as_f64().unwrap()]),
             };
             let params = params.check(table.n_rows(), table.n_columns()).unwrap();
-            let control = Control { n_threads: 0, stop: &AtomicBool::new(false), progress: &|_| () };
+            let control = Control { threads: &THREADS, stop: &AtomicBool::new(false), progress: &|_| () };
             let report = cross_validate(&rows, &params, &control).unwrap();
             let coef = table.columns()[1..].iter().zip(&report.coef);
             let least = coef.map(|(column, found)| digits(*found, &fit["coef"][column])).fold(16.0, f64::min);

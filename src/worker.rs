@@ -25,7 +25,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::db::datasets::{FewRows, Stored};
 use crate::db::{self, datasets};
 use crate::queue::{self, Claimed, Job, Turn, Wanted};
-use crate::ridge::{Control, RowsError, allocator, blas};
+use crate::ridge::{Control, RowsError, Threads, allocator, blas};
 use crate::training::{self, Capacity, StoredRows, Trained, TrainingError};
 use heartbeat::{Heartbeat, Heartbeats, Limits};
 use notifications::Notifications;
@@ -75,7 +75,7 @@ pub fn run(config: &Config, url: DatabaseUrl, stop_with_stdin: bool) -> anyhow::
         url,
         limits,
         heartbeats,
-        n_threads: config.training_threads,
+        threads: Arc::new(Threads::new(config.training_threads)),
         stop,
         conn: Some(conn),
         next: None,
@@ -131,7 +131,7 @@ struct Worker {
     url: DatabaseUrl,
     limits: Limits,
     heartbeats: Heartbeats,
-    n_threads: usize,
+    threads: Arc<Threads>,
     stop: Arc<AtomicBool>,
     /// `None` after it broke, until it is needed again.
     conn: Option<PgConnection>,
@@ -277,13 +277,14 @@ impl Worker {
         };
         let (id, attempt, rows, columns) = (job.id, job.attempt, found.n_rows, found.columns.len());
         log::info!("model {id}: training starts, attempt {attempt}, {rows} rows, {columns} columns");
-        let (n_threads, stop) = (self.n_threads, heartbeat.stop());
+        let (threads, stop) = (Arc::clone(&self.threads), heartbeat.stop());
+        let n_threads = threads.number();
         let capacity = Capacity { memory: self.limits.memory.map(|memory| memory.as_u64()), n_threads };
         let room = match capacity.room_for_rows(&job.params, &found.columns, rows) {
             Ok(room) => room,
             Err(error) => return Ok(Err(Unfinished::Failed(error.to_string()))),
         };
-        let control = Control { n_threads, stop, progress: &|done| heartbeat.report(done) };
+        let control = Control { threads: &threads, stop, progress: &|done| heartbeat.report(done) };
         let read = |chunk: usize| {
             // Passes that take no notice of the flag themselves end here.
             if stop.load(Ordering::Relaxed) {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use peak_alloc::PeakAlloc;
-use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, cross_validate};
+use ridgeline::ridge::{Control, Folds, Loss, Matrix, Params, Threads, cross_validate};
 use std::sync::atomic::AtomicBool;
 
 #[global_allocator]
@@ -37,7 +37,7 @@ fn copies(values: &[f64], n_rows: usize, n_folds: usize, n_penalties: i32) -> f6
         penalties: Some((0..n_penalties).map(|i| 10.0_f64.powi(i - 8)).collect()),
     };
     let params = params.check(n_rows, values.len() / n_rows).unwrap();
-    let control = Control { n_threads: 2, stop: &AtomicBool::new(false), progress: &|_| () };
+    let control = Control { threads: &Threads::new(2), stop: &AtomicBool::new(false), progress: &|_| () };
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();
     cross_validate(&rows, &params, &control).unwrap();

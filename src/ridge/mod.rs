@@ -48,6 +48,7 @@ mod scores;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod training;
 mod transpose;
 mod triangle;
@@ -58,5 +59,6 @@ pub use memory::Needs;
 pub use params::{Folds, Loss, Params, ValidParams};
 pub use report::{PenaltyScore, Report, Warning};
 pub use rows::{Matrix, Rows, RowsError};
-pub use run::{Control, n_threads};
+pub use run::Control;
+pub use threads::{Threads, n_threads};
 pub use validate::cross_validate;

@@ -1,15 +1,14 @@
-//! How a run is steered from outside, and how its work is spread over threads.
+//! How a run is steered from outside.
 
-use super::error::RidgeError;
-use std::num::NonZero;
+use super::{error::RidgeError, threads::Threads};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How a run is steered from outside.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    /// The number of threads to work with; 0: as many as there are cores. The result does not depend on it.
-    pub n_threads: usize,
+    /// What the work is spread over. The result does not depend on their number.
+    pub threads: &'a Threads,
     /// Raise it, and the run ends with [`RidgeError::Stopped`] soon.
     pub stop: &'a AtomicBool,
     /// Called with the share of the work that is done, 0 to 1, never less than before.
@@ -18,26 +17,19 @@ pub struct Control<'a> {
 
 impl std::fmt::Debug for Control<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").field("n_threads", &self.n_threads).field("stop", &self.stop).finish_non_exhaustive()
+        f.debug_struct("Control").field("threads", &self.threads).field("stop", &self.stop).finish_non_exhaustive()
     }
-}
-
-/// The number of threads that [`Control::n_threads`] stands for.
-#[must_use]
-pub fn n_threads(asked: usize) -> usize {
-    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, NonZero::get) }
 }
 
 /// A run under way.
 pub(super) struct Run<'a> {
     control: Control<'a>,
-    n_threads: usize,
     reported: Mutex<f64>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(control: &Control<'a>) -> Self {
-        Self { control: *control, n_threads: n_threads(control.n_threads), reported: Mutex::new(-1.0) }
+        Self { control: *control, reported: Mutex::new(-1.0) }
     }
 
     /// # Errors
@@ -60,46 +52,14 @@ impl<'a> Run<'a> {
         Phase { run: self, from, to, n_steps, done: AtomicUsize::new(0) }
     }
 
-    /// `task(0), .., task(n_tasks - 1)` on the run's threads; the order of the results is that of the tasks, and nothing
-    /// else depends on the threads. `is_small` tasks are not worth a thread.
+    /// See [`Threads::map`].
     pub(super) fn map<T: Send>(
         &self,
         n_tasks: usize,
         is_small: bool,
         task: impl Fn(usize) -> Result<T, RidgeError> + Sync,
     ) -> Result<Vec<T>, RidgeError> {
-        let n_threads = self.n_threads.min(n_tasks);
-        if is_small || n_threads < 2 {
-            return (0..n_tasks).map(task).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut results = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= n_tasks {
-                    return results;
-                }
-                let result = task(i);
-                if result.is_err() {
-                    next.store(n_tasks, Ordering::Relaxed);
-                }
-                results.push((i, result));
-            }
-        };
-        let mut results = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..n_threads).map(|_| scope.spawn(work)).collect();
-            let mut results = work();
-            for other in others {
-                match other.join() {
-                    Ok(more) => results.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            results
-        });
-        results.sort_unstable_by_key(|(i, _)| *i);
-        results.into_iter().map(|(_, result)| result).collect()
+        self.control.threads.map(n_tasks, is_small, task)
     }
 }
 

@@ -10,7 +10,7 @@ use ridgeline::db::{self, Pool};
 use ridgeline::model_cache::ModelCache;
 use ridgeline::postgres::{Keep, PrivatePostgres, Settings};
 use ridgeline::queue::{self, Wanted};
-use ridgeline::ridge::Control;
+use ridgeline::ridge::{Control, Threads};
 use ridgeline::training::{self, StoredRows};
 use ridgeline::watch::Watch;
 use ridgeline::web;
@@ -120,7 +120,7 @@ fn train(conn: &mut PgConnection) {
     let claimed = queue::turn(conn, wanted).unwrap().next.unwrap();
     let (job, rows) = (claimed.job, claimed.rows.unwrap());
     assert_eq!(job.id, 1);
-    let control = Control { n_threads: 1, stop: &AtomicBool::new(false), progress: &|_| {} };
+    let control = Control { threads: &Threads::new(1), stop: &AtomicBool::new(false), progress: &|_| {} };
     let trained = {
         let read = |_| Ok(rows.cells.clone());
         let stored = StoredRows::new(rows.columns.len(), &[rows.cells.len()], read);

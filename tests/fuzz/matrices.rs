@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use ridgeline::ridge::{Control, Matrix};
+use ridgeline::ridge::{Control, Matrix, Threads};
 use ridgeline::table::Table;
 use ridgeline::training::{self, Capacity, CheckError, Loss, Params, Trained, TrainingError};
 
@@ -43,7 +43,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     let rows = Matrix::new(table.cells(), table.n_columns()).unwrap();
     let results = [1, 2].map(|n_threads| {
-        let control = Control { n_threads, stop: &AtomicBool::new(false), progress: &|_| {} };
+        let control = Control { threads: &Threads::new(n_threads), stop: &AtomicBool::new(false), progress: &|_| {} };
         training::fit(&params, table.columns(), &rows, &control)
     });
     match &results {

@@ -12,7 +12,7 @@ mod steering;
 mod switches;
 mod wide;
 
-use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, cross_validate};
+use super::{Control, Folds, Loss, Matrix, Params, Report, RidgeError, Threads, cross_validate};
 use std::sync::atomic::AtomicBool;
 
 /// Parameters with an intercept, loss mean, no weights.
@@ -38,7 +38,7 @@ fn run_on(values: &[f64], n_columns: usize, params: Params, n_threads: usize) ->
     let params = params.check(values.len() / n_columns, n_columns)?;
     params.check_rows(&rows)?;
     let stop = AtomicBool::new(false);
-    cross_validate(&rows, &params, &Control { n_threads, stop: &stop, progress: &|_| () })
+    cross_validate(&rows, &params, &Control { threads: &Threads::new(n_threads), stop: &stop, progress: &|_| () })
 }
 
 /// The report for a row-major matrix.

@@ -1,6 +1,6 @@
 //! Progress and the stop flag.
 
-use super::super::{Control, Folds, Matrix, RidgeError, cross_validate};
+use super::super::{Control, Folds, Matrix, RidgeError, Threads, cross_validate};
 use super::params;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn progress_never_falls_and_a_stop_ends_the_run_at_the_next_step() {
     let given = given.check(2000, 4).unwrap();
     let (stop, seen) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let progress = |done: f64| seen.lock().unwrap().push(done);
-    let control = Control { n_threads: 2, stop: &stop, progress: &progress };
+    let control = Control { threads: &Threads::new(2), stop: &stop, progress: &progress };
     cross_validate(&rows, &given, &control).unwrap();
     {
         let seen = seen.lock().unwrap();
@@ -44,7 +44,7 @@ fn a_stop_ends_the_largest_runs_in_a_fraction_of_their_time() {
         // The time from the stop to the end of a run, and whether it was stopped.
         let run_until = |after: Duration| {
             let stop = AtomicBool::new(false);
-            let control = Control { n_threads: 1, stop: &stop, progress: &|_| () };
+            let control = Control { threads: &Threads::new(1), stop: &stop, progress: &|_| () };
             std::thread::scope(|scope| {
                 let stopped_at = scope.spawn(|| {
                     std::thread::sleep(after);
@@ -58,7 +58,7 @@ fn a_stop_ends_the_largest_runs_in_a_fraction_of_their_time() {
             })
         };
         let start = Instant::now();
-        let control = Control { n_threads: 1, stop: &AtomicBool::new(false), progress: &|_| () };
+        let control = Control { threads: &Threads::new(1), stop: &AtomicBool::new(false), progress: &|_| () };
         cross_validate(&rows, &given, &control).unwrap();
         let whole = start.elapsed();
         // Whatever it is doing.

@@ -12,7 +12,7 @@ use super::super::primal;
 use super::super::run::Run;
 use super::super::scores::{FoldScores, is_certified};
 use super::super::training::FoldMoments;
-use super::super::{Control, Folds, Loss, Matrix, Params, Report, Warning, dual};
+use super::super::{Control, Folds, Loss, Matrix, Params, Report, Threads, Warning, dual};
 use super::{leave_one_out, params, relative, run, run_on};
 use std::sync::atomic::AtomicBool;
 
@@ -51,7 +51,7 @@ pub(super) fn with_source<R>(
 ) -> R {
     let rows = Matrix::new(values, n_columns).unwrap();
     let stop = AtomicBool::new(false);
-    let control = Control { n_threads: 2, stop: &stop, progress: &|_| () };
+    let control = Control { threads: &Threads::new(2), stop: &stop, progress: &|_| () };
     let run = Run::new(&control);
     let columns = Columns::new(params, n_columns);
     let source = Source::new(&rows, columns, &run);
