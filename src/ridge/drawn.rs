@@ -1,12 +1,8 @@
 //! Random folds of rows that are too many to list: they are drawn again, a segment at a time, whenever they are needed.
 
-use rand::{SeedableRng, rngs::ChaCha8Rng};
+use super::drawing::{Drawing, SEGMENT};
 use std::sync::{Mutex, PoisonError};
 
-use super::folds::{Free, uniform_below};
-
-/// Rows whose folds are drawn at once.
-const SEGMENT: usize = 8192;
 /// Numbers that are kept of all points at which drawing can begin.
 const MOST_KEPT: usize = 1 << 22;
 /// So many such points at most.
@@ -25,15 +21,6 @@ pub(super) struct Drawn {
     lanes: Vec<Mutex<Lane>>,
 }
 
-/// A drawing that has come as far as `row`.
-#[derive(Debug)]
-pub(super) struct Drawing {
-    n_rows: usize,
-    row: usize,
-    random: ChaCha8Rng,
-    free: Free,
-}
-
 /// What was drawn last in a part of the rows.
 #[derive(Debug, Default)]
 struct Lane {
@@ -45,39 +32,6 @@ struct Lane {
     newer: usize,
 }
 
-impl Clone for Drawing {
-    fn clone(&self) -> Self {
-        let mut random = ChaCha8Rng::from_seed(self.random.get_seed());
-        random.set_word_pos(self.random.get_word_pos());
-        Self { n_rows: self.n_rows, row: self.row, random, free: self.free.clone() }
-    }
-}
-
-impl Drawing {
-    /// Sequential sampling without replacement: row i goes to fold f with probability (free places of f) / (free places),
-    /// which makes every partition with these sizes equally likely and needs no permutation of the rows (the urn scheme of
-    /// Fan, Muller & Rezucha 1962; Knuth, TAOCP 2, 3.4.2, for more than two urns). The first `n_rows % n_folds` folds have
-    /// one row more.
-    pub(super) fn new(n_rows: usize, n_folds: usize, seed: u64) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        Self { n_rows, row: 0, random: ChaCha8Rng::from_seed(key), free: Free::new(n_rows, n_folds) }
-    }
-
-    /// The source of its numbers, and what they choose from.
-    pub(super) fn into_parts(self) -> (ChaCha8Rng, Free) {
-        (self.random, self.free)
-    }
-
-    /// The fold of the next row.
-    #[inline]
-    pub(super) fn next(&mut self) -> u32 {
-        let rank = uniform_below((self.n_rows - self.row) as u64, &mut self.random);
-        self.row += 1;
-        self.free.take(rank)
-    }
-}
-
 impl Drawn {
     /// Draws once, to remember how the drawing stood at some rows.
     pub(super) fn new(n_rows: usize, n_folds: usize, seed: u64) -> Self {
@@ -85,11 +39,12 @@ impl Drawn {
         let interval = n_rows.div_ceil(n_points).next_multiple_of(SEGMENT);
         let mut drawing = Drawing::new(n_rows, n_folds, seed);
         let mut points = Vec::with_capacity(n_points);
-        for row in 0..n_rows {
-            if row.is_multiple_of(interval) {
+        let mut folds = Vec::new();
+        while drawing.row() < n_rows {
+            if drawing.row().is_multiple_of(interval) {
                 points.push(drawing.clone());
             }
-            drawing.next();
+            drawing.draw_segment(&mut folds);
         }
         let lanes = (0..LANES).map(|_| Mutex::default()).collect();
         Self { n_rows, n_folds, interval, points, lanes }
@@ -119,17 +74,14 @@ impl Lane {
             }
         }
         let mut drawing = match self.drawing.take() {
-            Some(drawing) if drawing.row == first => drawing,
+            Some(drawing) if drawing.row() == first => drawing,
             _ => drawn.points[first / drawn.interval].clone(),
         };
-        while drawing.row < first {
-            drawing.next();
-        }
         self.newer = 1 - self.newer;
         self.firsts[self.newer] = first;
-        let segment = &mut self.segments[self.newer];
-        segment.clear();
-        segment.extend((first..drawn.n_rows.min(first + SEGMENT)).map(|_| drawing.next()));
+        while drawing.row() <= first {
+            drawing.draw_segment(&mut self.segments[self.newer]);
+        }
         self.drawing = Some(drawing);
         &self.segments[self.newer]
     }

@@ -17,6 +17,7 @@ mod check;
 mod columns;
 mod dd_loops;
 mod double_double;
+mod drawing;
 mod drawn;
 mod dual;
 mod dual_fit;
