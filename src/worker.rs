@@ -9,6 +9,7 @@ mod heartbeat;
 mod memory;
 mod notifications;
 
+use std::borrow::Cow;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -267,7 +268,7 @@ impl Worker {
         let unreadable = |error| refused_for_good(job, error, "the rows cannot be read").map(Err);
         let (found, mut cells) = match rows {
             Some(FewRows { columns, cells }) => {
-                let (n_rows, chunk_sizes) = (cells.len() / columns.len(), vec![cells.len()]);
+                let (n_rows, chunk_sizes) = (cells.n_cells() / columns.len(), vec![cells.n_cells()]);
                 (Stored { columns, n_rows, chunk_sizes }, Some(cells))
             }
             None => match self.insist(|conn| datasets::find_stored(conn, job.dataset_id)) {
@@ -291,11 +292,13 @@ impl Worker {
                 return Err("the training is to stop".into());
             }
             if let Some(cells) = cells.take() {
-                return Ok(cells);
+                return Ok(Cow::Owned(cells));
             }
             let cells = self.insist_unless(stop, |conn| datasets::chunk(conn, job.dataset_id, chunk as i32));
             // The kind of the error tells what becomes of the job.
-            cells.map_err(|error| error.downcast::<db::Error>().map_or_else(RowsError::from, RowsError::from))
+            cells
+                .map(Cow::Owned)
+                .map_err(|error| error.downcast::<db::Error>().map_or_else(RowsError::from, RowsError::from))
         };
         let stored = StoredRows::new(columns, &found.chunk_sizes, read).keeping(n_threads, room);
         let outcome = catch_unwind(AssertUnwindSafe(|| training::fit(&job.params, &found.columns, &stored, &control)));

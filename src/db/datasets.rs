@@ -18,7 +18,7 @@ use super::models::Status;
 use super::schema::{datasets, models};
 use crate::table::{ColumnStatistics, Statistics};
 pub use arrival::{NewRows, Upload, begin, drop_abandoned, forget, insert, insert_chunk, renew};
-pub use chunks::{FewRows, Stored, chunk, chunk_sizes, find_stored};
+pub use chunks::{FewRows, Stored, cells, chunk, chunk_sizes, find_stored};
 
 /// Most models that a dataset lists as its users.
 const MOST_USERS: i64 = 100;
@@ -112,7 +112,7 @@ pub fn find(conn: &mut PgConnection, owner: Option<i32>, id: i32) -> QueryResult
     if found.statistics.is_none() {
         let mut statistics = Statistics::new(found.column_names.len());
         for position in 0..chunk_sizes(conn, id)?.len() {
-            statistics.add(&chunk(conn, id, position as i32)?);
+            statistics.add(&cells(conn, id, position as i32)?);
         }
         let columns = statistics.columns().to_vec();
         diesel::update(datasets::table.find(id)).set(datasets::statistics.eq(Json(&columns))).execute(conn)?;

@@ -12,6 +12,7 @@ use diesel_json::Json;
 use super::Job;
 use super::prepared::prepared;
 use crate::db::datasets::FewRows;
+use crate::table::Encoded;
 use crate::training::{Best, FittedModel, Metrics, Params, PenaltyScore, Trained};
 
 /// What came of a turn.
@@ -64,7 +65,7 @@ pub fn turn(conn: &mut PgConnection, Wanted { done, lease, token }: Wanted<'_>) 
     let (kept, _set, job, rows, others) = statement.get_result::<Row>(conn)?;
     let next = job.map(|(id, dataset_id, params, attempt, lease_token)| Claimed {
         job: Job { id, dataset_id, params: params.0, attempt, lease_token },
-        rows: rows.and_then(|(columns, cells)| FewRows::decoded(columns.0, &cells, others.as_deref())),
+        rows: rows.map(|(columns, cells)| FewRows { columns: columns.0, cells: Encoded::stored(cells, others) }),
     });
     Ok(Turn { kept, next })
 }

@@ -1,6 +1,6 @@
 //! Cells as they are stored: packed where that saves a quarter of their bytes, else as doubles.
 
-use super::packed::{Packed, Unpacking, count_beside, pack};
+use super::packed::{Packed, count_beside, pack, unpack};
 
 /// Some cells, row after row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,12 @@ impl Encoded {
             Some(Packed { cells, others }) => Self { cells, others: Some(others) },
             None => Self::doubles(cells),
         }
+    }
+
+    /// Of bytes that were stored; whether they are damaged shows when they are decoded.
+    #[must_use]
+    pub fn stored(cells: Vec<u8>, others: Option<Vec<u8>>) -> Self {
+        Self { cells, others }
     }
 
     fn doubles(cells: &[f64]) -> Self {
@@ -48,9 +54,11 @@ impl Encoded {
     /// The cells again; `None` if the bytes are damaged.
     #[must_use]
     pub fn decode(&self) -> Option<Vec<f64>> {
-        let mut decoder = Decoder::new(self.cells.len(), self.others())?;
-        decoder.push(&self.cells)?;
-        decoder.end()
+        if let Some(others) = &self.others {
+            return unpack(&self.cells, others);
+        }
+        let (doubles, []) = self.cells.as_chunks() else { return None };
+        Some(doubles.iter().copied().map(f64::from_le_bytes).collect())
     }
 
     /// Takes more cells; where some of them are doubles, all become so. `None` if the bytes are damaged.
@@ -87,48 +95,6 @@ impl Encoded {
 #[must_use]
 pub fn cell_bytes(is_packed: bool) -> usize {
     if is_packed { 4 } else { 8 }
-}
-
-/// The bytes of encoded cells that come in parts.
-#[derive(Debug)]
-pub enum Decoder<'a> {
-    /// Of packed ones.
-    Packed(Unpacking<'a>),
-    /// Of doubles.
-    Doubles(Vec<f64>),
-}
-
-impl<'a> Decoder<'a> {
-    /// For so many bytes of cells; `None` if those of the others are damaged.
-    #[must_use]
-    pub fn new(n_bytes: usize, others: Option<&'a [u8]>) -> Option<Self> {
-        match others {
-            Some(others) => Unpacking::new(n_bytes / cell_bytes(true), others).map(Self::Packed),
-            None => Some(Self::Doubles(Vec::with_capacity(n_bytes / cell_bytes(false)))),
-        }
-    }
-
-    /// Takes the next ones, whole cells; `None` if they are damaged.
-    #[must_use]
-    pub fn push(&mut self, bytes: &[u8]) -> Option<()> {
-        match self {
-            Self::Packed(cells) => cells.push(bytes),
-            Self::Doubles(cells) => {
-                let (doubles, []) = bytes.as_chunks() else { return None };
-                cells.extend(doubles.iter().copied().map(f64::from_le_bytes));
-                Some(())
-            }
-        }
-    }
-
-    /// All cells; `None` if some are missing.
-    #[must_use]
-    pub fn end(self) -> Option<Vec<f64>> {
-        match self {
-            Self::Packed(cells) => cells.end(),
-            Self::Doubles(cells) => Some(cells),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod statistics;
 mod writer;
 
 pub use csv::read;
-pub use encoded::{Decoder, Encoded, cell_bytes};
+pub use encoded::{Encoded, cell_bytes};
 pub use error::CsvError;
 pub(crate) use error::shown;
 

@@ -72,42 +72,16 @@ pub(super) fn pack(cells: &[f64]) -> Option<Packed> {
 }
 
 /// The cells again; `None` if these bytes are not what [`pack`] has made.
-#[cfg(test)]
-fn unpack(cells: &[u8], others: &[u8]) -> Option<Vec<f64>> {
-    let mut unpacking = Unpacking::new(cells.len() / 4, others)?;
-    unpacking.push(cells)?;
-    unpacking.end()
-}
-
-/// Packed cells that come in parts.
-#[derive(Debug)]
-pub struct Unpacking<'a> {
-    cells: Vec<f64>,
-    others: std::slice::Iter<'a, [u8; 8]>,
-}
-
-impl<'a> Unpacking<'a> {
-    /// For `n` cells, or more, of which `others` stand beside.
-    pub fn new(n: usize, others: &'a [u8]) -> Option<Self> {
-        let (others, []) = others.as_chunks() else { return None };
-        Some(Self { cells: Vec::with_capacity(n), others: others.iter() })
+pub(super) fn unpack(cells: &[u8], others: &[u8]) -> Option<Vec<f64>> {
+    let ((codes, []), (others, [])) = (cells.as_chunks(), others.as_chunks()) else { return None };
+    let mut others = others.iter();
+    let mut cells = Vec::with_capacity(codes.len());
+    for &code in codes {
+        let code = u32::from_le_bytes(code);
+        let is_beside = code & BESIDE == BESIDE;
+        cells.push(if is_beside { f64::from_le_bytes(*others.next()?) } else { decimal(code) });
     }
-
-    /// Takes the next cells.
-    pub fn push(&mut self, cells: &[u8]) -> Option<()> {
-        let (codes, []) = cells.as_chunks() else { return None };
-        for &code in codes {
-            let code = u32::from_le_bytes(code);
-            let is_beside = code & BESIDE == BESIDE;
-            self.cells.push(if is_beside { f64::from_le_bytes(*self.others.next()?) } else { decimal(code) });
-        }
-        Some(())
-    }
-
-    /// All of them.
-    pub fn end(self) -> Option<Vec<f64>> {
-        self.others.as_slice().is_empty().then_some(self.cells)
-    }
+    others.as_slice().is_empty().then_some(cells)
 }
 
 /// How many of packed cells stand beside.

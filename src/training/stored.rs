@@ -1,12 +1,14 @@
 //! The rows of a dataset for the engine: what is stored is read chunk by chunk, as often as it is needed, and kept as far as there
 //! is room.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::ArrayView2;
 
 use crate::ridge::{Matrix, Rows, RowsError};
+use crate::table::Encoded;
 
 /// Bytes of a chunk, about.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -21,16 +23,18 @@ pub fn rows_per_chunk(n_columns: usize) -> usize {
 /// The rows of a dataset whose chunks are stored somewhere. Its blocks are those of a matrix in memory, as far as the chunks
 /// are made of them, so that it gives the same bits whatever is kept of it.
 pub struct StoredRows<'a> {
-    /// Reads the cells of a chunk; one at a time, whoever asks.
+    /// Reads a chunk; one at a time, whoever asks.
     read: Mutex<ReadChunk<'a>>,
+    /// For each chunk: whoever has it reads and decodes the chunk, while another one is read.
+    turns: Vec<Mutex<()>>,
     n_columns: usize,
     n_rows: usize,
     blocks: Vec<Block>,
     kept: Mutex<Kept>,
 }
 
-/// Reads the cells of the chunk of this number.
-type ReadChunk<'a> = Box<dyn FnMut(usize) -> Result<Vec<f64>, RowsError> + Send + 'a>;
+/// Reads the chunk of this number.
+type ReadChunk<'a> = Box<dyn FnMut(usize) -> Result<Cow<'a, Encoded>, RowsError> + Send + 'a>;
 
 /// A part of a chunk.
 struct Block {
@@ -57,7 +61,7 @@ impl<'a> StoredRows<'a> {
     pub fn new(
         n_columns: usize,
         chunk_sizes: &[usize],
-        read: impl FnMut(usize) -> Result<Vec<f64>, RowsError> + Send + 'a,
+        read: impl FnMut(usize) -> Result<Cow<'a, Encoded>, RowsError> + Send + 'a,
     ) -> Self {
         let block = Matrix::rows_per_block(n_columns);
         let mut blocks = Vec::new();
@@ -72,7 +76,8 @@ impl<'a> StoredRows<'a> {
         }
         let chunks = vec![None; chunk_sizes.len()];
         let kept = Mutex::new(Kept { chunks, room: 0, recent: VecDeque::new(), n_recent: 1 });
-        Self { read: Mutex::new(Box::new(read)), n_columns, n_rows, blocks, kept }
+        let turns = chunk_sizes.iter().map(|_| Mutex::default()).collect();
+        Self { read: Mutex::new(Box::new(read)), turns, n_columns, n_rows, blocks, kept }
     }
 
     /// The same, but `n_threads` chunks are held at a time, and for good as many as have room in `n_bytes`.
@@ -94,12 +99,13 @@ impl<'a> StoredRows<'a> {
         if let Some(cells) = self.kept().find(chunk) {
             return Ok(cells);
         }
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turns[chunk].lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever had the turn before may have read it.
         if let Some(cells) = self.kept().find(chunk) {
             return Ok(cells);
         }
-        let cells = Arc::new(read(chunk)?);
+        let encoded = (self.read.lock().unwrap_or_else(PoisonError::into_inner))(chunk)?;
+        let cells = Arc::new(encoded.decode().ok_or("a chunk of the dataset is damaged")?);
         self.kept().keep(chunk, &cells);
         Ok(cells)
     }
@@ -174,7 +180,7 @@ mod tests {
             let n_read = AtomicUsize::new(0);
             let read = |chunk: usize| {
                 n_read.fetch_add(1, Ordering::Relaxed);
-                Ok(chunks[chunk].to_vec())
+                Ok(Cow::Owned(Encoded::of(chunks[chunk])))
             };
             let rows = StoredRows::new(n_columns, &sizes, read).keeping(1, n_bytes);
             assert_eq!((rows.n_rows(), rows.n_blocks()), (matrix.n_rows(), matrix.n_blocks()));
@@ -193,7 +199,7 @@ mod tests {
         let n_read = AtomicUsize::new(0);
         let read = |chunk: usize| {
             n_read.fetch_add(1, Ordering::Relaxed);
-            Ok(chunks[chunk].to_vec())
+            Ok(Cow::Owned(Encoded::of(chunks[chunk])))
         };
         let rows = StoredRows::new(n_columns, &sizes, read).keeping(2, 0);
         let last = rows.n_blocks() - 1;

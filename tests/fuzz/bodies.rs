@@ -1,5 +1,6 @@
 //! Any bytes as the body of a call, through the routes and a real database.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -122,8 +123,8 @@ fn train(conn: &mut PgConnection) {
     assert_eq!(job.id, 1);
     let control = Control { threads: &Threads::new(1), stop: &AtomicBool::new(false), progress: &|_| {} };
     let trained = {
-        let read = |_| Ok(rows.cells.clone());
-        let stored = StoredRows::new(rows.columns.len(), &[rows.cells.len()], read);
+        let read = |_| Ok(Cow::Borrowed(&rows.cells));
+        let stored = StoredRows::new(rows.columns.len(), &[rows.cells.n_cells()], read);
         training::fit(&job.params, &rows.columns, &stored, &control).unwrap()
     };
     let wanted = Wanted { done: Some((&job, &trained)), lease: None, token: 1 };

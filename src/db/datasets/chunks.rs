@@ -7,7 +7,7 @@ use diesel_json::Json;
 
 use super::pages::{self, PAGE_BYTES};
 use crate::db::schema::{dataset_chunks, datasets};
-use crate::table::{Decoder, Encoded, cell_bytes};
+use crate::table::{Encoded, cell_bytes};
 
 #[derive(Insertable)]
 #[diesel(table_name = dataset_chunks)]
@@ -64,16 +64,7 @@ pub struct FewRows {
     /// Its columns, in order.
     pub columns: Vec<String>,
     /// Its cells, row-major.
-    pub cells: Vec<f64>,
-}
-
-impl FewRows {
-    /// From the bytes of the chunk; `None` where they are damaged.
-    pub(crate) fn decoded(columns: Vec<String>, cells: &[u8], others: Option<&[u8]>) -> Option<Self> {
-        let mut decoder = Decoder::new(cells.len(), others)?;
-        decoder.push(cells)?;
-        Some(Self { columns, cells: decoder.end()? })
-    }
+    pub cells: Encoded,
 }
 
 /// How many cells each chunk of a dataset holds, in order.
@@ -100,21 +91,31 @@ diesel::define_sql_function! {
     fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
 }
 
-/// The cells of one chunk of a dataset, whole rows, row-major.
+/// One chunk of a dataset, whole rows, row-major.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none, also because the dataset was deleted meanwhile.
-pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
+pub fn chunk(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Encoded> {
     let (behind, others, n_pages) = dataset_chunks::table
         .find((dataset_id, position))
         .select((dataset_chunks::cells, dataset_chunks::others, dataset_chunks::n_pages))
         .get_result::<(Vec<u8>, Option<Vec<u8>>, i32)>(conn)?;
-    let damaged = || Error::DeserializationError("a packed chunk lacks some of its cells".into());
-    let mut cells = Decoder::new(n_bytes(behind.len(), n_pages), others.as_deref()).ok_or_else(damaged)?;
-    let mut take = |bytes: &[u8]| cells.push(bytes).ok_or_else(damaged);
-    if n_pages > 0 && pages::read(conn, dataset_id, position, &mut take)? != n_pages as usize {
+    if n_pages == 0 {
+        return Ok(Encoded::stored(behind, others));
+    }
+    let mut cells = Vec::with_capacity(n_bytes(behind.len(), n_pages));
+    if pages::read(conn, dataset_id, position, |page| cells.extend_from_slice(page))? != n_pages as usize {
         return Err(Error::NotFound);
     }
-    take(&behind)?;
-    cells.end().ok_or_else(damaged)
+    cells.extend(behind);
+    Ok(Encoded::stored(cells, others))
+}
+
+/// The cells of one chunk.
+///
+/// # Errors
+/// Those of [`chunk`]; [`Error::DeserializationError`] when it is damaged.
+pub fn cells(conn: &mut PgConnection, dataset_id: i32, position: i32) -> QueryResult<Vec<f64>> {
+    let damaged = || Error::DeserializationError("a chunk of the dataset is damaged".into());
+    chunk(conn, dataset_id, position)?.decode().ok_or_else(damaged)
 }

@@ -78,7 +78,7 @@ pub(super) fn read(
     conn: &mut PgConnection,
     dataset_id: i32,
     position: i32,
-    mut take: impl FnMut(&[u8]) -> QueryResult<()>,
+    mut take: impl FnMut(&[u8]),
 ) -> QueryResult<usize> {
     let pages = dataset_pages::table
         .filter(dataset_pages::dataset_id.eq(dataset_id))
@@ -88,7 +88,7 @@ pub(super) fn read(
         .load_iter::<Page, PgRowByRowLoadingMode>(conn)?;
     let mut n_pages = 0;
     for page in pages {
-        take(&page?.0)?;
+        take(&page?.0);
         n_pages += 1;
     }
     Ok(n_pages)

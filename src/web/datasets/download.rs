@@ -74,6 +74,6 @@ pub(super) async fn download(
 
 /// The rows of one chunk.
 async fn rows(pool: Pool, cores: Cores, id: i32, position: i32, n_columns: usize) -> Result<Vec<u8>, ApiError> {
-    let cells = pool.run(move |conn| Ok(datasets::chunk(conn, id, position)?)).await?;
+    let cells = pool.run(move |conn| Ok(datasets::cells(conn, id, position)?)).await?;
     cores.run(move || Ok(print_rows(&cells, n_columns))).await
 }

@@ -1,5 +1,7 @@
 //! The way of a job into the queue: what is checked before, and what is stored with it.
 
+use std::borrow::Cow;
+
 use diesel::QueryResult;
 use diesel::pg::PgConnection;
 use diesel::result::DatabaseErrorKind;
@@ -195,7 +197,7 @@ fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize
     if sizes.iter().sum::<usize>() != n_rows * n_columns {
         return Err(diesel::result::Error::NotFound);
     }
-    let read = move |chunk| Ok(datasets::chunk(conn, id, chunk as i32).map_err(db::Error::from)?);
+    let read = move |chunk| Ok(Cow::Owned(datasets::chunk(conn, id, chunk as i32).map_err(db::Error::from)?));
     Ok(StoredRows::new(n_columns, &sizes, read))
 }
 
@@ -203,7 +205,7 @@ fn stored_rows(conn: &mut PgConnection, id: i32, n_columns: usize, n_rows: usize
 fn held_rows(rows: &NewRows, n_columns: usize) -> StoredRows<'_> {
     let chunks: &[Encoded] = if let NewRows::Held(chunks) = rows { chunks } else { &[] };
     let sizes: Vec<usize> = chunks.iter().map(Encoded::n_cells).collect();
-    StoredRows::new(n_columns, &sizes, |chunk| Ok(chunks[chunk].decode().ok_or("a chunk is damaged")?))
+    StoredRows::new(n_columns, &sizes, |chunk| Ok(Cow::Borrowed(&chunks[chunk])))
 }
 
 /// That the database failed is not what the client did wrong.
