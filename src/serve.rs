@@ -15,7 +15,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::db::{self, Pool, keys};
 use crate::model_cache::ModelCache;
 use crate::postgres::{self, Keep, KeptPostgres, PrivatePostgres, Settings};
-use crate::ridge::blas;
+use crate::ridge::{allocator, blas};
 use crate::supervisor::Supervisor;
 use crate::watch::Watch;
 use crate::web::connections::raise_descriptor_limit;
@@ -35,6 +35,7 @@ const OTHER_DESCRIPTORS: u64 = 128;
 /// # Errors
 /// When the database, its migrations or the listening socket cannot be had.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
+    allocator::give_back_large();
     // Requests are the threads here: none of them starts more for its own prediction.
     blas::use_one_thread();
     // Held until everything that uses it has ended.
