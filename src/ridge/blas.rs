@@ -19,7 +19,7 @@ unsafe extern "C" {
 }
 
 /// To LAPACK, the row-major upper triangle is the lower one.
-const UPPER: c_char = b'L' as c_char;
+pub(super) const UPPER: c_char = b'L' as c_char;
 
 /// The CPU core type whose kernels `OpenBLAS` runs, e.g. `Haswell`.
 #[must_use]
@@ -89,7 +89,8 @@ pub fn reserve_buffers(n_threads: usize) -> Result<(), TryReserveError> {
     Ok(())
 }
 
-fn int(n: usize) -> c_int {
+/// A dimension as BLAS and LAPACK take it.
+pub(super) fn int(n: usize) -> c_int {
     c_int::try_from(n).expect("dimensions fit LAPACK's 32-bit integers")
 }
 

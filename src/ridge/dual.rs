@@ -2,10 +2,12 @@
 //!
 //! `K_c` is the Gram matrix of the rows, centred by the training rows' mean, S the roots of their weights. The folds' systems
 //! are sub-matrices of one Gram matrix (Saunders, Gammerman & Vovk 1998).
+//!
+//! Many penalties share one reduction of a fold's system to tridiagonal form; few, and those that want more digits, are factored each.
 
 use super::{
     blas,
-    double_double::{Dd, scaled},
+    double_double::Dd,
     dual_system::DualSystem,
     error::RidgeError,
     folds::Partition,
@@ -13,8 +15,10 @@ use super::{
     kernel::{KernelReal, Samples, kernel},
     normal::{Equilibrated, Objective, symmetric_norm},
     pivoted::PivotedFactor,
+    precision::Real,
     primal::rank_tolerance,
-    scores::{FoldScore, FoldScores, ROUNDOFF},
+    scores::{ACCEPTED, FoldScore, FoldScores, ROUNDOFF},
+    tridiagonal::{Side, Solved, Tridiagonal},
 };
 
 /// Solves systems in one of the two precisions.
@@ -70,8 +74,8 @@ pub(super) fn factor(
     PivotedFactor::new(Equilibrated::plain(system.rows.len(), system.b.clone()), tolerance, source.run)
 }
 
-/// The errors of some penalties in every fold, by penalty, then fold: a system for each fold, which is factored for each
-/// penalty; with standardised features also a Gram matrix for each fold.
+/// The errors of some penalties in every fold, by penalty, then fold: a system for each fold;
+/// with standardised features also a Gram matrix for each fold.
 pub(super) fn scores<T: Solve>(
     source: &Source<'_>,
     samples: &Samples,
@@ -95,19 +99,23 @@ pub(super) fn scores<T: Solve>(
     let score = |k: &[T], fold: usize, chosen: &[usize]| {
         let mut system = DualSystem::new(objective, samples, k, |i| partition.fold_of(i) != fold);
         let held_out = HeldOut::new(&system, samples, k, &held_out[fold]);
+        let chosen: Vec<f64> = chosen.iter().map(|i| penalties[*i]).collect();
+        let reduced = scores_by_reduction(&mut system, &held_out, objective, &chosen, source, k);
         let mut known = f64::INFINITY;
         let mut found = Vec::with_capacity(chosen.len());
-        for &i in chosen {
-            system.set_penalty(objective, penalties[i], source.exponents[0]);
-            let norm = system.largest(k, n);
-            let tolerance = rank_tolerance(penalties[i], n, source.columns.n_features());
-            found.push(match T::solve(&mut system, known, tolerance, source)? {
-                Some((a, condition)) => {
-                    // It falls as the penalty grows.
-                    known = condition;
-                    held_out.score(&system, &a, condition, norm)
+        for (penalty, reduced) in chosen.into_iter().zip(reduced) {
+            found.push(match reduced {
+                Some(score) => score,
+                None => {
+                    system.set_penalty(objective, penalty, source.exponents[0]);
+                    let norm = system.largest(k, n);
+                    let tolerance = rank_tolerance(penalty, n, source.columns.n_features());
+                    T::solve(&mut system, known, tolerance, source)?.map_or(FoldScore::UNKNOWN, |(a, condition)| {
+                        // It falls as the penalty grows.
+                        known = condition;
+                        held_out.score(&system, &a, condition, norm)
+                    })
                 }
-                None => FoldScore::UNKNOWN,
             });
             phase.step()?;
         }
@@ -115,7 +123,7 @@ pub(super) fn scores<T: Solve>(
     };
     let mut scores = vec![FoldScores::unknown(n_folds); n_penalties];
     if let Some(k) = shared {
-        let n_chunks = TASKS.div_ceil(n_folds).min(n_penalties);
+        let n_chunks = if is_reduced::<T>(n, n_penalties) { 1 } else { TASKS.div_ceil(n_folds).min(n_penalties) };
         let found =
             source.run.map(n_folds * n_chunks, n < 64, |t| score(k, t / n_chunks, chosen(t % n_chunks, n_chunks)))?;
         for (t, found) in found.into_iter().enumerate() {
@@ -136,6 +144,50 @@ pub(super) fn scores<T: Solve>(
         }
     }
     Ok(scores)
+}
+
+/// Whether so many penalties of a system of up to n rows share a reduction. It costs as much as five factors with what belongs to
+/// each; of more rows its matrix leaves the caches, and it cannot be stopped halfway.
+fn is_reduced<T: Real>(n: usize, n_penalties: usize) -> bool {
+    !T::IS_DOUBLED && n_penalties >= 8 && n <= 1500
+}
+
+/// The errors of a fold by penalty, in one reduction of its system; `None` where another way may keep more digits.
+fn scores_by_reduction<T: KernelReal>(
+    system: &mut DualSystem<T>,
+    held_out: &HeldOut<T>,
+    objective: &Objective,
+    penalties: &[f64],
+    source: &Source<'_>,
+    k: &[T],
+) -> Vec<Option<FoldScore>> {
+    let (m, n) = (system.rows.len(), source.rows.n_rows());
+    if !is_reduced::<T>(n, penalties.len()) {
+        return vec![None; penalties.len()];
+    }
+    let values = |x: &[T]| x.iter().map(|x| x.dd().hi).collect::<Vec<f64>>();
+    let reduced = Tridiagonal::new(m, values(system.base()));
+    let mut right = values(&system.right);
+    reduced.turn(Side::Reduced, &mut right);
+    let mut solve = |penalty: &f64| {
+        system.set_ridge(objective, *penalty, source.exponents[0]);
+        reduced.solve(system.factor_of_b().dd().hi, system.ridge.dd().hi, &right)
+    };
+    let solved: Vec<Option<Solved>> = penalties.iter().map(&mut solve).collect();
+    // Brought back all at once.
+    let mut a: Vec<f64> = solved.iter().flatten().flat_map(|solved| &solved.x).copied().collect();
+    reduced.turn(Side::Original, &mut a);
+    let mut a = a.chunks_exact(m);
+    let mut score = |(penalty, solved): (&f64, Option<Solved>)| {
+        let Solved { condition, norm, .. } = solved?;
+        let a: Vec<T> = a.next()?.iter().map(|a| T::from(*a)).collect();
+        system.set_ridge(objective, *penalty, source.exponents[0]);
+        // The reduction errs by u times the norm of all of b, not of its largest entry.
+        let norm = norm.max(system.largest_of_kernel(k, n));
+        let score = held_out.score(system, &a, condition, norm);
+        (score.error <= ACCEPTED * score.mse).then_some(score)
+    };
+    penalties.iter().zip(solved).map(&mut score).collect()
 }
 
 /// What columns of these standard deviations are multiplied with; 0 for constant ones.
@@ -165,7 +217,7 @@ impl<T: KernelReal> HeldOut<T> {
     /// The fold's error for coefficients a of the system; `norm`: see [`DualSystem::largest`].
     fn score(&self, system: &DualSystem<T>, a: &[T], condition: f64, norm: f64) -> FoldScore {
         let length = a.iter().map(|a| a.dd().hi.powi(2)).sum::<f64>().sqrt();
-        let factor = T::from(scaled(1.0, system.base_shift - system.shift));
+        let factor = system.factor_of_b();
         let a: Vec<T> = a.iter().map(|a| *a * factor).collect();
         let (mut weight, mut mse, mut size) = (0.0, 0.0, 0.0);
         for ((v, target), products) in self.weights.iter().zip(&self.targets).zip(self.products.chunks_exact(a.len())) {

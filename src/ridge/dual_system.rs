@@ -113,23 +113,41 @@ impl<T: KernelReal> DualSystem<T> {
 
     /// Sets the penalty that training rows of another weight would have.
     pub(super) fn set_penalty_for(&mut self, objective: &Objective, penalty: f64, weight: Dd, unit: i32) {
+        self.set_ridge_for(objective, penalty, weight, unit);
         let m = self.rows.len();
-        let (alpha, e) = objective.ridge(penalty, weight);
-        // Standardised features have no unit.
-        let e = if objective.standardize { e } else { e - 2 * unit };
-        let least = if alpha.hi > 0.0 { exponent(alpha.hi) + e } else { -1100 };
-        self.shift = self.base_shift.max(least).clamp(-1000, 1000);
-        self.ridge = T::from_dd(alpha.scaled(e - self.shift));
         if self.shift == self.base_shift {
             self.b.clone_from(&self.base);
         } else {
-            let factor = T::from(scaled(1.0, self.base_shift - self.shift));
+            let factor = self.factor_of_b();
             self.b.clear();
             self.b.extend(self.base.iter().map(|b| *b * factor));
         }
         for i in 0..m {
             self.b[i * m + i] = self.b[i * m + i] + self.ridge;
         }
+    }
+
+    /// The same without b, for one who has reduced the [base](Self::base): b is [`Self::factor_of_b`] times that and the ridge.
+    pub(super) fn set_ridge(&mut self, objective: &Objective, penalty: f64, unit: i32) {
+        self.set_ridge_for(objective, penalty, self.weight, unit);
+    }
+
+    fn set_ridge_for(&mut self, objective: &Objective, penalty: f64, weight: Dd, unit: i32) {
+        let (alpha, e) = objective.ridge(penalty, weight);
+        // Standardised features have no unit.
+        let e = if objective.standardize { e } else { e - 2 * unit };
+        let least = if alpha.hi > 0.0 { exponent(alpha.hi) + e } else { -1100 };
+        self.shift = self.base_shift.max(least).clamp(-1000, 1000);
+        self.ridge = T::from_dd(alpha.scaled(e - self.shift));
+    }
+
+    pub(super) fn base(&self) -> &[T] {
+        &self.base
+    }
+
+    /// `2^(base_shift - shift)`.
+    pub(super) fn factor_of_b(&self) -> T {
+        T::from(scaled(1.0, self.base_shift - self.shift))
     }
 
     /// `y_i - μ_y`.
@@ -149,15 +167,19 @@ impl<T: KernelReal> DualSystem<T> {
 
     /// `2^-shift m`: with α, the eigenvalue of b for s.
     pub(super) fn fill_of_b(&self) -> T {
-        self.base_fill * T::from(scaled(1.0, self.base_shift - self.shift))
+        self.base_fill * self.factor_of_b()
     }
 
     /// The largest entry of b, before it is solved, or of K in the same units: centring K adds the rounding errors of its
     /// own, larger, entries.
     pub(super) fn largest(&self, k: &[T], n: usize) -> f64 {
         let m = self.rows.len();
-        let largest = self.rows.iter().fold(0.0, |a: f64, i| a.max(k[i * n + i].dd().hi)) * scaled(1.0, -self.shift);
-        (0..m).fold(largest, |a, i| a.max(self.b[i * m + i].dd().hi))
+        (0..m).fold(self.largest_of_kernel(k, n), |a, i| a.max(self.b[i * m + i].dd().hi))
+    }
+
+    /// The largest entry of K, in the units of b.
+    pub(super) fn largest_of_kernel(&self, k: &[T], n: usize) -> f64 {
+        self.rows.iter().fold(0.0, |a: f64, i| a.max(k[i * n + i].dd().hi)) * scaled(1.0, -self.shift)
     }
 
     /// `2^-base_shift (K_c S)_ij` for a row i outside, all training rows j.

@@ -53,6 +53,7 @@ mod threads;
 mod training;
 mod transpose;
 mod triangle;
+mod tridiagonal;
 mod validate;
 
 pub use error::RidgeError;

@@ -103,3 +103,51 @@ fn refinement_that_ends_early_has_the_digits_of_one_that_goes_on() {
         });
     }
 }
+
+#[test]
+fn penalties_that_share_a_reduction_agree_with_factors_wherever_they_are_certified() {
+    const EIGHT: [f64; 8] = [0.0, 1e-8, 1e-4, 1e-2, 0.1, 1.0, 10.0, 1e4];
+    let (n, d) = (30, 45);
+    let (mut n_certified, mut n_refused, mut n_other_bits) = (0, 0, 0);
+    for (correlation, noise, fit_intercept, loss, weight) in [
+        (0.0, 1.0, true, Loss::Mean, None),
+        (0.0, 1.0, false, Loss::Sum, Some(d)),
+        (0.9, 0.1, true, Loss::Sum, None),
+        (0.999, 1.0, true, Loss::Mean, Some(d)),
+        (0.999_999_9, 1e-3, false, Loss::Mean, None),
+        (0.999_999_99, 1.0, true, Loss::Sum, None),
+    ] {
+        let mut values = data(n, d, correlation, noise);
+        if weight.is_some() {
+            values.chunks_mut(d + 1).enumerate().for_each(|(i, row)| row[d] = (i % 3) as f64 + 0.5);
+        }
+        let given = Params { fit_intercept, loss, weight, ..params(Folds::Random { n_folds: 5, seed: 5 }, &EIGHT) };
+        with_source(&values, d + 1, &given, |source, objective| {
+            let partition = Partition::random(n, 5, 5);
+            let samples = Samples::new(source, fit_intercept).unwrap();
+            let k = kernel::<f64>(source, &samples, None).unwrap();
+            let doubled = kernel::<Dd>(source, &samples, None).unwrap();
+            let share = (0.0, 0.0);
+            let scores =
+                |penalties| dual::scores(source, &samples, Some(&k[..]), objective, penalties, &partition, share);
+            let together = scores(&EIGHT).unwrap();
+            // Too few at a time for a reduction.
+            let apart = [scores(&EIGHT[..4]).unwrap(), scores(&EIGHT[4..]).unwrap()].concat();
+            let exact =
+                dual::scores(source, &samples, Some(&doubled[..]), objective, &EIGHT, &partition, share).unwrap();
+            for ((together, apart), exact) in together.iter().zip(&apart).zip(&exact) {
+                n_other_bits += usize::from(together.mse != apart.mse);
+                for scores in [together, apart] {
+                    if is_certified(scores) {
+                        n_certified += 1;
+                        assert!(relative(mean(scores), mean(exact)) <= 1e-10);
+                    } else {
+                        n_refused += 1;
+                    }
+                }
+            }
+        });
+    }
+    assert!(n_certified >= 30 && n_refused >= 10, "both sides were seen: {n_certified}, {n_refused}");
+    assert!(n_other_bits >= 10, "both ways were taken: {n_other_bits}");
+}
