@@ -48,8 +48,10 @@ pub(super) fn fit(
             blas::cholesky_solve(m, &u, &mut a);
             Ok(a.into_iter().map(Dd::from).collect())
         };
-        if let Some((solution, variation)) = rows.refine(&System::of(&system), &solve, 16.0 * ROUNDOFF / reciprocal)? {
-            let dof = double_dof(&system, u, objective);
+        let mut dof = 0.0;
+        let aside = || dof = double_dof(&system, u.clone(), objective);
+        let refine = || rows.refine(&System::of(&system), &solve, 16.0 * ROUNDOFF / reciprocal);
+        if let Some((solution, variation)) = source.run.beside(source.is_small(), aside, refine)? {
             return Ok(Fit { solution, dof, condition_number: None, variation });
         }
     }

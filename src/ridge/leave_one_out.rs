@@ -51,14 +51,8 @@ pub(super) fn scores(
     if partition.n_folds() != n || objective.standardize || source.is_scaled() || !is_one_penalty {
         return Ok(None);
     }
-    let spectrum = source.run.map(2, source.is_small(), |task| match task {
-        0 => Ok(Spectrum::new(objective, total, products, penalties)),
-        _ => {
-            beside();
-            Ok(None)
-        }
-    })?;
-    let Some(spectrum) = spectrum.into_iter().flatten().next() else {
+    let spectrum = || Spectrum::new(objective, total, products, penalties);
+    let Some(spectrum) = source.run.beside(source.is_small(), beside, spectrum) else {
         return Ok(None);
     };
     let centre: (Vec<f64>, Vec<f64>) = match objective.fit_intercept {

@@ -61,6 +61,11 @@ impl<'a> Run<'a> {
     ) -> Result<Vec<T>, RidgeError> {
         self.control.threads.map(n_tasks, is_small, task)
     }
+
+    /// See [`Threads::beside`].
+    pub(super) fn beside<T>(&self, is_small: bool, aside: impl FnOnce() + Send, task: impl FnOnce() -> T) -> T {
+        self.control.threads.beside(is_small, aside, task)
+    }
 }
 
 /// A part of a run.

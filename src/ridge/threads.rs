@@ -76,4 +76,17 @@ impl Threads {
         results.sort_unstable_by_key(|(i, _)| *i);
         results.into_iter().map(|(_, result)| result).collect()
     }
+
+    /// `task()` in the caller's thread, which may spread it over the others, and meanwhile `aside()` in one of those.
+    pub(super) fn beside<T>(&self, is_small: bool, aside: impl FnOnce() + Send, task: impl FnOnce() -> T) -> T {
+        let helpers = if is_small || self.n < 2 { None } else { self.helpers() };
+        let Some(helpers) = helpers else {
+            aside();
+            return task();
+        };
+        helpers.in_place_scope(|scope| {
+            scope.spawn(|_| aside());
+            task()
+        })
+    }
 }
